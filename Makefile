@@ -1,0 +1,47 @@
+# make demo   everything at work, on this machine alone
+# make test   linters, types, import rules and the whole suite
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint format types imports unit bench clean
+
+demo: $(VENV)/.all
+	@exec $(BIN)/python -m jobcache_refresher.demo
+
+test: lint types imports
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check client refresher tests
+	$(BIN)/ruff check client refresher tests
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format client refresher tests
+	$(BIN)/ruff check --fix client refresher tests
+
+types: $(VENV)/.dev
+	$(BIN)/mypy client refresher tests
+
+imports: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.dev
+	$(BIN)/python -m pytest -q tests/unit
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m tests.bench $(BENCH)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
+
+$(VENV)/.all: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.all

@@ -1,0 +1,4 @@
+-- How fresh the cache is.
+-- KEYS: meta. Returns: {header}
+
+return {header(KEYS[1])}

@@ -1,0 +1,94 @@
+-- A page of jobs, newest first, out of the disjoint union of some indexes; equal scores go by member, backwards.
+-- KEYS: meta, then the indexes.
+-- ARGV: limit; score and member of the cursor ('' for the first page); seconds before the last completed scan
+--   within which a score must lie ('' for any); what stands before a member to make it an id; what
+--   stands before an id to make it a key; the fields to read.
+-- Returns: {header, total of the union, rows}, a row being the values of the fields, the score and the member.
+
+local limit, after_score, after_member, window = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
+local member_prefix, job_prefix = ARGV[5], ARGV[6]
+local fields = {unpack(ARGV, 7)}
+
+local function number(score)
+    if score == '-inf' then
+        return -math.huge
+    end
+    return tonumber(score)
+end
+
+-- Bytewise, as Redis orders members; Lua's own comparison follows the locale.
+local function precedes(a, b)
+    local shared = math.min(#a, #b)
+    for i = 1, shared do
+        local x, y = string.byte(a, i), string.byte(b, i)
+        if x ~= y then
+            return x < y
+        end
+    end
+    return #a < #b
+end
+
+-- How many members of an index stand before or at the cursor: a search by halving among equal scores.
+local function position(index)
+    if after_score == '' then
+        return 0
+    end
+    local low = redis.call('ZCOUNT', index, '(' .. after_score, '+inf')
+    local high = low + redis.call('ZCOUNT', index, after_score, after_score)
+    while low < high do
+        local middle = math.floor((low + high) / 2)
+        if precedes(redis.call('ZREVRANGE', index, middle, middle)[1], after_member) then
+            high = middle
+        else
+            low = middle + 1
+        end
+    end
+    return low
+end
+
+local oldest = '-inf'
+if window ~= '' then
+    local completed_at = redis.call('HGET', KEYS[1], 'completed_at')
+    if completed_at then
+        oldest = format_score(tonumber(completed_at) - tonumber(window))
+    end
+end
+
+local total = 0
+local found = {}
+for k = 2, #KEYS do
+    if oldest == '-inf' then
+        total = total + redis.call('ZCARD', KEYS[k])
+    else
+        total = total + redis.call('ZCOUNT', KEYS[k], oldest, '+inf')
+    end
+    if limit > 0 then
+        local first = position(KEYS[k])
+        local flat = redis.call('ZREVRANGE', KEYS[k], first, first + limit - 1, 'WITHSCORES')
+        for i = 1, #flat, 2 do
+            if number(flat[i + 1]) < number(oldest) then
+                break
+            end
+            found[#found + 1] = {flat[i], flat[i + 1], number(flat[i + 1])}
+        end
+    end
+end
+
+if #KEYS > 2 then
+    table.sort(found, function(a, b)
+        if a[3] ~= b[3] then
+            return a[3] > b[3]
+        end
+        return precedes(b[1], a[1])
+    end)
+end
+
+local rows = {}
+for i = 1, math.min(limit, #found) do
+    local member, score = found[i][1], found[i][2]
+    local row = redis.call('HMGET', job_prefix .. member_prefix .. member, unpack(fields))
+    row[#fields + 1] = score
+    row[#fields + 2] = member
+    rows[i] = row
+end
+return {header(KEYS[1]), total, rows}

@@ -1,0 +1,33 @@
+-- Totals of everything and of each project, none of them counted job by job.
+-- KEYS: meta, the index of all jobs, the index of running jobs, the list of projects, then an index for each status.
+-- ARGV: parts of key names: of a project's index, of its index of running jobs, of its list of groups, and what
+--   stands between a project's index and a status; then the statuses.
+-- Returns: {header, active chips, totals, {name, totals, groups} for each project}; totals are that of all jobs, of
+--   the fresh running ones, then one for each status.
+
+local project_prefix, running_prefix, groups_prefix, status_part = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local since = fresh_since(KEYS[1])
+
+local function fresh(index)
+    if not since then
+        return 0
+    end
+    return redis.call('ZCOUNT', index, format_score(since), '+inf')
+end
+
+local totals = {redis.call('ZCARD', KEYS[2]), fresh(KEYS[3])}
+for k = 5, #KEYS do
+    totals[#totals + 1] = redis.call('ZCARD', KEYS[k])
+end
+
+local projects = {}
+for i, name in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
+    local index = project_prefix .. name
+    local counts = {redis.call('ZCARD', index), fresh(running_prefix .. name)}
+    for a = 5, #ARGV do
+        counts[#counts + 1] = redis.call('ZCARD', index .. status_part .. ARGV[a])
+    end
+    projects[i] = {name, counts, redis.call('ZRANGE', groups_prefix .. name, 0, -1)}
+end
+
+return {header(KEYS[1]), redis.call('HGET', KEYS[1], 'active_chips'), totals, projects}

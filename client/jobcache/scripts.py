@@ -1,0 +1,44 @@
+"""Server-side scripts: one short Lua file an operation, run in one step by the server."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script's text, the SHA-1 that names it on the server, and whether it only reads."""
+
+    name: str
+    source: str
+    sha: str
+    read_only: bool
+
+
+def load_script(
+    package: str, name: str, *, preludes: tuple[tuple[str, str], ...], read_only: bool
+) -> Script:
+    """Read ``lua/<name>.lua`` of a package, behind the preludes (each a package and a name)."""
+    source = "\n".join(_read(*part) for part in (*preludes, (package, name)))
+    digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+    return Script(name, source, digest, read_only)
+
+
+@cache
+def read_script(name: str) -> Script:
+    """A script of the client that only reads."""
+    return load_script("jobcache", name, preludes=(("jobcache", "header"),), read_only=True)
+
+
+@cache
+def write_script(name: str) -> Script:
+    """A script of the client that writes."""
+    preludes = (("jobcache", "header"), ("jobcache", "entries"))
+    return load_script("jobcache", name, preludes=preludes, read_only=False)
+
+
+def _read(package: str, name: str) -> str:
+    return files(package).joinpath("lua", f"{name}.lua").read_text("utf-8")

@@ -1,0 +1,42 @@
+"""Timestamps as the producer writes them, and durations as people read them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, tzinfo
+
+
+def parse_timestamp(text: str, zone: tzinfo | None = None) -> datetime | None:
+    """Read an ISO 8601 timestamp as an aware UTC time, or None when it is not one.
+
+    A naive timestamp (the producer writes ``datetime.now().isoformat()``) is read in ``zone``, which by
+    default is this machine's.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None and zone is not None:
+            moment = moment.replace(tzinfo=zone)
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def from_epoch(seconds: float | None) -> datetime | None:
+    """Turn epoch seconds into an aware UTC time."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def to_epoch(moment: datetime | None) -> float | None:
+    """Turn an aware time into epoch seconds."""
+    return None if moment is None else moment.timestamp()
+
+
+def format_duration(seconds: float) -> str:
+    """Write a span of seconds as ``4h 34m``, ``2m 5s`` or ``9s``."""
+    whole = max(0, int(seconds))
+    hours, rest = divmod(whole, 3600)
+    minutes, secs = divmod(rest, 60)
+    if hours:
+        return f"{hours}h {minutes}m"
+    if minutes:
+        return f"{minutes}m {secs}s"
+    return f"{secs}s"

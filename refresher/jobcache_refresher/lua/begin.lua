@@ -1,0 +1,15 @@
+-- Begin a new epoch: whatever the namespace held counts for nothing.
+-- KEYS: lease, meta, changes. ARGV: the lease's value, then fields of meta and their values.
+-- Returns: {epoch, server's clock in epoch seconds}
+
+local refusal = refuse(ARGV[1])
+if refusal then
+    return refusal
+end
+local fence = redis.call('HGET', KEYS[2], 'fence')
+local now = redis.call('TIME')
+local epoch = string.format('%d.%06d', now[1], now[2])
+redis.call('DEL', KEYS[2], KEYS[3])
+redis.call('HSET', KEYS[2], 'epoch', epoch, 'generation', 0, 'state', 'building', 'fence', fence, unpack(ARGV, 2))
+redis.call('XADD', KEYS[3], '*', 'change', 'begin')
+return {epoch, epoch}

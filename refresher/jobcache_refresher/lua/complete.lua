@@ -1,0 +1,48 @@
+-- Declare a scan complete: from now on staleness is judged as of this moment.
+-- KEYS: lease, meta, tombstones, running, jobs.
+-- ARGV: the lease's value; the epoch; the generation that was current before the scan began; seconds without a
+--   heartbeat after which a job is stale; what stands before an id to make it a key; then fields of meta and values, an
+--   empty value removing the field.
+-- Returns: {generation, time of completion in epoch seconds}
+
+local lease_value, epoch, observed, stale_after, job_prefix = take(), take(), take(), take(), take()
+local refusal = refuse(lease_value, epoch)
+if refusal then
+    return refusal
+end
+
+local meta, running = KEYS[2], KEYS[4]
+local before = fresh_since(meta)
+local now = redis.call('TIME')
+local completed_at = string.format('%d.%06d', now[1], now[2])
+local after = tonumber(completed_at) - tonumber(stale_after)
+
+-- Chips of the running jobs whose heartbeat lies in a range.
+local function chips_between(oldest, newest)
+    local sum = 0
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', running, oldest, newest)) do
+        sum = sum + tonumber(redis.call('HGET', job_prefix .. id, 'chips') or 0)
+    end
+    return sum
+end
+
+local chips = tonumber(redis.call('HGET', meta, 'active_chips') or 0)
+if not before then
+    chips = chips_between(format_score(after), '+inf')
+elseif after >= before then
+    chips = chips - chips_between(format_score(before), '(' .. format_score(after))
+else
+    chips = chips + chips_between(format_score(after), '(' .. format_score(before))
+end
+
+for i = at + 1, #ARGV, 2 do
+    if ARGV[i + 1] == '' then
+        redis.call('HDEL', meta, ARGV[i])
+    else
+        redis.call('HSET', meta, ARGV[i], ARGV[i + 1])
+    end
+end
+redis.call('HSET', meta, 'completed_at', completed_at, 'stale_after', stale_after,
+    'active_chips', string.format('%.0f', chips), 'jobs', redis.call('ZCARD', KEYS[5]))
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', observed)
+return {redis.call('HINCRBY', meta, 'generation', 1), completed_at}

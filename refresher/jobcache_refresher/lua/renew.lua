@@ -1,0 +1,11 @@
+-- Renew the lease and show that its holder lives.
+-- KEYS: lease, meta. ARGV: the lease's value, time to live in milliseconds.
+-- Returns: 1, or 0 when the lease is another's or gone
+
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+    return 0
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+local now = redis.call('TIME')
+redis.call('HSET', KEYS[2], 'beat_at', string.format('%d.%06d', now[1], now[2]))
+return 1

@@ -1,0 +1,191 @@
+"""One refresh: scan, diff, apply, complete."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from jobcache.models import CacheState
+from jobcache_refresher.clock import Clock
+from jobcache_refresher.diff import diff
+from jobcache_refresher.records import Fields, Record, Records
+from jobcache_refresher.scanner import RootFaultError, Scan, Scanner, Scope
+from jobcache_refresher.settings import Settings
+from jobcache_refresher.store import Outcome, Place, Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a refresh is asked to do beyond its scope."""
+
+    hints: frozenset[bytes] = frozenset()
+    """Paths of runs to discover or read again."""
+    dropped: frozenset[bytes] = frozenset()
+    """Paths of runs that a client deleted from the cache."""
+    release: bool = False
+    """Whether an operator released deletions that are held."""
+    position: str = ""
+    """Id of the last request taken into account; empty for none."""
+
+
+class Reconciler:
+    """Makes Redis say what the tree says. Holds the records; leaves the lease to its owner."""
+
+    def __init__(
+        self, settings: Settings, store: Store, scanner: Scanner, holder: str, clock: Clock
+    ) -> None:
+        self.records: Records = {}
+        self._settings = settings
+        self._store = store
+        self._scanner = scanner
+        self._clock = clock
+        self._identity = {
+            "status_dir": settings.status_dir,
+            "mode": settings.mode,
+            "poll_interval": f"{settings.poll_interval:g}",
+            "relist_interval": f"{settings.relist_interval:g}",
+            "refresher": holder,
+        }
+        self._unpublished: set[bytes] = set()
+        self._completed_at: float | None = None
+        self._position = ""
+        self._degraded: str | None = None
+
+    def assume(self) -> None:
+        """Take over what the namespace holds, or begin anew.
+
+        Raises:
+            SchemaMismatch: a newer version of jobcache wrote it.
+        """
+        published = self._store.open()
+        if published is None:
+            self.rebuild()
+            return
+        self.records = published
+        self._unpublished.clear()
+        for path, record in published.items():
+            self._scanner.recall(path, record.fields)
+        log.info("took over %d jobs from Redis", len(published))
+
+    def rebuild(self) -> None:
+        """Begin a new epoch, to be filled from memory and from the tree."""
+        log.info("building the cache anew, %d jobs of it from memory", len(self.records))
+        self._store.begin(self._identity)
+        self._completed_at = None
+        for record in self.records.values():
+            record.revision = b""
+        self._unpublished = set(self.records)
+
+    def refresh(self, scope: Scope, wanted: Wanted = Wanted()) -> bool:
+        """Scan, diff, apply and, unless only hints were looked at, complete.
+
+        Returns whether the status directory could be believed.
+
+        Raises:
+            FencedError, EpochError: the cache is no longer this refresher's, or no longer the one it knew.
+        """
+        began = self._clock.monotonic()
+        place = self._store.place()
+        self._position = wanted.position or self._position
+        for path in wanted.dropped:
+            self._forget(path)
+        since = self._completed_at if self._completed_at is not None else place.now
+        try:
+            scan = self._scanner.scan(
+                scope,
+                wanted.hints | wanted.dropped,
+                fresh_since=since - self._settings.stale_after,
+            )
+        except RootFaultError as fault:
+            self._degrade(str(fault))
+            return False
+        held = self._held(scan, wanted.release)
+        self._apply(scan, () if held else scan.gone, place)
+        if scope is not Scope.HINTS:
+            seconds = self._clock.monotonic() - began
+            self._completed_at = self._complete(place, scan, held, seconds)
+        return True
+
+    def _apply(self, scan: Scan, gone: Iterable[bytes], place: Place) -> None:
+        found: dict[bytes, Fields] = {
+            path: self.records[path].fields for path in self._unpublished if path in self.records
+        }
+        found.update((path, reading.fields) for path, reading in scan.readings.items())
+        for path in gone:
+            found.pop(path, None)
+            if path not in self.records:
+                self._scanner.forget(path)
+        for outcome in self._store.apply(diff(self.records, found.items(), gone), place):
+            self._note(outcome)
+
+    def _note(self, outcome: Outcome) -> None:
+        operation = outcome.operation
+        path = operation.path
+        if outcome.verdict != "ok":
+            # Somebody else changed or deleted the job meanwhile: look at both sides again.
+            record = self._store.reload(path)
+            self._forget(path)
+            if record is not None:
+                self.records[path] = record
+            self._scanner.distrust(path)
+        elif operation.fields:
+            self.records[path] = Record(operation.fields, outcome.revision)
+            self._unpublished.discard(path)
+        else:
+            self._forget(path)
+            self._scanner.forget(path)
+
+    def _forget(self, path: bytes) -> None:
+        self.records.pop(path, None)
+        self._unpublished.discard(path)
+
+    def _held(self, scan: Scan, release: bool) -> int:
+        """How many deletions wait for an operator; 0 when none does."""
+        vanishing = sum(path in self.records for path in scan.gone)
+        much = vanishing > self._settings.hold_fraction * len(self.records)
+        if release or vanishing <= self._settings.hold_minimum or not much:
+            return 0
+        return vanishing
+
+    def _complete(self, place: Place, scan: Scan, held: int, seconds: float) -> float:
+        reason = ""
+        if held:
+            reason = (
+                f"{held} of {len(self.records)} jobs vanished at once: their deletion waits for "
+                f"'jobcache-refresher release'"
+            )
+        self._say(reason or None)
+        return self._store.complete(
+            place,
+            self._settings.stale_after,
+            {
+                **self._identity,
+                "state": (CacheState.DEGRADED if reason else CacheState.READY).value,
+                "reason": reason,
+                "errors": str(scan.errors),
+                "held": str(held),
+                "examined": str(scan.examined),
+                "scan_seconds": f"{seconds:.3f}",
+                "request_position": self._position,
+                "scanned": "",
+                "total": "",
+            },
+        )
+
+    def _degrade(self, reason: str) -> None:
+        self._say(reason)
+        fields = {"reason": reason}
+        if self._store.field("state") != CacheState.BUILDING.value.encode():
+            fields["state"] = CacheState.DEGRADED.value
+        self._store.report(fields)
+
+    def _say(self, degraded: str | None) -> None:
+        if degraded != self._degraded:
+            if degraded:
+                log.warning("degraded: %s", degraded)
+            else:
+                log.info("no longer degraded")
+            self._degraded = degraded

@@ -1,0 +1,109 @@
+"""What clients ask of the refresher, read off the ``requests`` stream as it comes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from redis.exceptions import RedisError
+
+from jobcache.keys import Keys
+from jobcache_refresher.server import Server
+
+log = logging.getLogger(__name__)
+
+BLOCK = 1.0
+"""Seconds that one read waits for a request."""
+
+
+@dataclass(slots=True)
+class Requests:
+    """Requests that came since they were last drained."""
+
+    invalidated: set[bytes] = field(default_factory=set)
+    deleted: set[bytes] = field(default_factory=set)
+    refresh: bool = False
+    release: bool = False
+    position: bytes = b""
+    """Id of the last of them."""
+
+    def add(self, position: bytes, fields: dict[bytes, bytes]) -> None:
+        """Take in one entry of the stream; an unknown one changes only the position."""
+        self.position = position
+        path = fields.get(b"id", b"")
+        is_run = path.count(b"/") == 3
+        match fields.get(b"request"):
+            case b"invalidate" if is_run:
+                self.invalidated.add(path)
+            case b"delete" if is_run:
+                self.deleted.add(path)
+            case b"refresh":
+                self.refresh = True
+            case b"release":
+                self.release = True
+
+
+class RequestInbox:
+    """Reads the stream in a thread of its own, and calls ``wake`` when something came."""
+
+    def __init__(self, server: Server, keys: Keys, wake: Callable[[], None]) -> None:
+        self._server = server
+        self._keys = keys
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._pending = Requests()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def open(self, position: bytes | None) -> None:
+        """Begin to read after a position; by default after what is there now."""
+        if self._thread is not None:
+            return
+        after = position if position is not None else self._newest()
+        self._thread = threading.Thread(
+            target=self._read, args=(after,), name="jobcache-requests", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._stop.set()
+
+    def drain(self) -> Requests:
+        """Everything that came since the last call."""
+        with self._lock:
+            drained, self._pending = self._pending, Requests()
+        return drained
+
+    def put_back(self, requests: Requests) -> None:
+        """Return what was drained but not done."""
+        with self._lock:
+            later = self._pending
+            later.invalidated |= requests.invalidated
+            later.deleted |= requests.deleted
+            later.refresh |= requests.refresh
+            later.release |= requests.release
+            later.position = later.position or requests.position
+
+    def _newest(self) -> bytes:
+        entries = self._server.ask(b"XREVRANGE", self._keys.requests, b"+", b"-", b"COUNT", 1)
+        return entries[0][0] if entries else b"0-0"
+
+    def _read(self, after: bytes) -> None:
+        while not self._stop.is_set():
+            try:
+                reply = self._server.ask(
+                    b"XREAD", b"BLOCK", int(BLOCK * 1000), b"STREAMS", self._keys.requests, after
+                )
+            except (RedisError, OSError) as error:
+                log.debug("requests: %s", error)
+                self._stop.wait(BLOCK)
+                continue
+            for _, entries in reply or ():
+                for position, flat in entries:
+                    after = position
+                    with self._lock:
+                        self._pending.add(position, dict(zip(flat[::2], flat[1::2], strict=True)))
+                self._wake()

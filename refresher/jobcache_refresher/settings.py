@@ -1,0 +1,159 @@
+"""Settings of a refresher: each with its name, its default and what it means.
+
+A setting ``poll_interval`` is the flag ``--poll-interval`` and the variable ``JOBCACHE_POLL_INTERVAL``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import tzinfo
+from typing import Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from jobcache.endpoint import Endpoint, mask_password
+from jobcache.errors import ConfigError
+from jobcache.keys import check_namespace
+
+
+class Settings(BaseModel):
+    """Everything an operator can set. Times are seconds, sizes are bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status_dir: str = Field(min_length=1, description="directory that the training jobs write to")
+    url: str = Field(default="", description="Redis URL; else JOBCACHE_REDIS_URL or REDIS_URL")
+    namespace: str = Field(default="default", description="which of the caches in one Redis")
+    mode: Literal["polling"] = Field(default="polling", description="how changes are noticed")
+    poll_interval: float = Field(
+        default=10.0, gt=0, le=3600, description="seconds between two looks at what is active"
+    )
+    relist_interval: float = Field(
+        default=60.0, gt=0, le=3600, description="seconds between two looks at everything"
+    )
+    settle: float = Field(
+        default=2.0,
+        ge=0,
+        le=60,
+        description="seconds for which the filesystem may show old attributes; what changed later "
+        "than this before it was read is read again",
+    )
+    stale_after: float = Field(
+        default=300.0, gt=0, description="seconds without a heartbeat that make a running job stale"
+    )
+    timezone: str = Field(
+        default="", description="zone of the producer's naive timestamps; empty for this machine's"
+    )
+    max_metadata_bytes: int = Field(
+        default=4 << 20, gt=0, description="largest metadata.json that is read"
+    )
+    log_scan_bytes: int = Field(
+        default=1 << 20, ge=0, description="bytes of a log searched for the W&B address"
+    )
+    scan_threads: int = Field(
+        default=8, ge=1, le=64, description="filesystem operations under way at once"
+    )
+    hold_fraction: float = Field(
+        default=0.2,
+        gt=0,
+        le=1,
+        description="share of all jobs that may vanish at once before deletions wait for a release",
+    )
+    hold_minimum: int = Field(
+        default=50, ge=0, description="that many jobs may vanish at once in any case"
+    )
+    lease_ttl: float = Field(
+        default=15.0, ge=1, description="seconds after which a dead refresher's lease ends"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least severe messages that are logged"
+    )
+
+    @classmethod
+    def create(cls, **values: Any) -> Self:
+        """The settings, checked.
+
+        Raises:
+            ConfigError: a value cannot be used; the message names the setting and the value.
+        """
+        return cls._checked(values, {name: name for name in cls.model_fields})
+
+    @classmethod
+    def from_environment(
+        cls, flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ
+    ) -> Self:
+        """The settings from flags that were given (not None), else from ``JOBCACHE_*`` variables.
+
+        Raises:
+            ConfigError: a value cannot be used; the message names the flag or variable and the value.
+        """
+        values: dict[str, Any] = {}
+        sources: dict[str, str] = {}
+        for name, variable in cls.environment_names().items():
+            sources[name] = f"--{name.replace('_', '-')} or {variable}"
+            if flags.get(name) is not None:
+                values[name], sources[name] = flags[name], f"--{name.replace('_', '-')}"
+            elif environ.get(variable):
+                values[name], sources[name] = environ[variable], variable
+        return cls._checked(values, sources)
+
+    @classmethod
+    def environment_names(cls) -> dict[str, str]:
+        """The variable of each setting."""
+        names = {name: f"JOBCACHE_{name.upper()}" for name in cls.model_fields}
+        return {**names, "url": "JOBCACHE_REDIS_URL"}
+
+    @classmethod
+    def _checked(cls, values: dict[str, Any], sources: Mapping[str, str]) -> Self:
+        try:
+            settings = cls(**values)
+        except ValidationError as invalid:
+            first = invalid.errors()[0]
+            name = str(first["loc"][0])
+            if first["type"] == "missing":
+                raise ConfigError(
+                    f"{sources.get(name, name)} is not set: it must name the {_what(cls, name)}"
+                ) from None
+            shown = mask_password(str(values[name])) if name == "url" else repr(values[name])
+            raise ConfigError(f"{sources.get(name, name)}={shown}: {first['msg']}") from None
+        check_namespace(settings.namespace)
+        try:
+            settings.zone()
+        except ConfigError as unknown:
+            raise ConfigError(f"{sources['timezone']}={unknown}") from None
+        return settings
+
+    def endpoint(self) -> Endpoint:
+        """The Redis that the settings or the environment name.
+
+        Raises:
+            ConfigError: none is named, or the URL cannot be used.
+        """
+        return Endpoint.find(self.url or None)
+
+    def zone(self) -> tzinfo | None:
+        """The zone of naive timestamps; None for this machine's."""
+        if not self.timezone:
+            return None
+        try:
+            return ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ConfigError(f"{self.timezone!r}: use a name like Europe/Berlin or UTC") from None
+
+    def check_status_dir(self) -> None:
+        """Say so if the status directory cannot be read now.
+
+        Raises:
+            ConfigError: it does not exist, is no directory, or cannot be listed.
+        """
+        try:
+            with os.scandir(self.status_dir):
+                pass
+        except OSError as error:
+            raise ConfigError(f"status_dir={self.status_dir!r}: {error.strerror}") from None
+
+
+def _what(settings: type[BaseModel], name: str) -> str:
+    return settings.model_fields[name].description or name

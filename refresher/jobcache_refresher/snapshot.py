@@ -1,0 +1,123 @@
+"""What the refresher knows of the tree: directories as they were last listed whole, runs as they were last read.
+
+Pure bookkeeping. The scanner fills it from the filesystem; what was published of it is in ``records``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from jobcache_refresher.logs import LogSearch
+from jobcache_refresher.tree import Fingerprint
+
+ROOT = b""
+RUN_DEPTH = 4
+"""A run's directory lies this deep: project, group, name, run id."""
+
+CONFIRMATIONS = 2
+"""Observations of an absence before it counts."""
+
+
+@dataclass(slots=True)
+class KnownDirectory:
+    """A directory above the runs."""
+
+    path: bytes
+    depth: int
+    mtime_ns: int | None = None
+    """Its mtime before it was last listed whole; None if it never was."""
+    settled: bool = False
+    """Whether it was listed long enough after its last change for an equal mtime to mean an equal listing."""
+    children: dict[bytes, int] = field(default_factory=dict)
+    """Names below it, each with how many listings in a row it has been missing from."""
+    changed_at: float = float("-inf")
+    """Monotonic time at which a listing last differed from the one before."""
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a child is missing and its absence awaits another observation."""
+        return any(0 < missed < CONFIRMATIONS for missed in self.children.values())
+
+
+@dataclass(slots=True)
+class KnownRun:
+    """A run's directory, with or without a ``metadata.json`` that could be read."""
+
+    path: bytes
+    first_seen: float
+    """Monotonic time."""
+    fingerprint: Fingerprint | None = None
+    """Of the file when it was last read well."""
+    settled: bool = False
+    """Whether it was read long enough after its last change for an equal fingerprint to mean equal content."""
+    read_at: float = 0.0
+    """Monotonic time at which this fingerprint was first read."""
+    beat: float | None = None
+    """Last heartbeat in epoch seconds if it says ``running``, else None."""
+    trouble: str | None = None
+    """Why it could not be read last time."""
+    file_missed: int = 0
+    """How many whole listings of its directory in a row lacked the file."""
+    log: LogSearch = field(default_factory=LogSearch)
+
+
+class Snapshot:
+    """Directories and runs by path."""
+
+    def __init__(self) -> None:
+        self.directories: dict[bytes, KnownDirectory] = {ROOT: KnownDirectory(ROOT, 0)}
+        self.runs: dict[bytes, KnownRun] = {}
+
+    def expect(self, path: bytes, now: float) -> KnownRun:
+        """The run at a path, made known with every directory above it if need be."""
+        names = path.split(b"/")
+        for depth in range(RUN_DEPTH - 1):
+            self._child(b"/".join(names[:depth]), names[depth])
+        self._child(b"/".join(names[:-1]), names[-1])
+        return self.runs.setdefault(path, KnownRun(path, now))
+
+    def _child(self, parent: bytes, name: bytes) -> None:
+        directory = self.directories[parent]
+        directory.children.setdefault(name, 0)
+        if directory.depth + 1 < RUN_DEPTH:
+            path = join(parent, name)
+            self.directories.setdefault(path, KnownDirectory(path, directory.depth + 1))
+
+    def below(self, path: bytes) -> Iterator[KnownRun]:
+        """Every run at or below a path."""
+        if run := self.runs.get(path):
+            yield run
+        elif directory := self.directories.get(path):
+            for name in list(directory.children):
+                yield from self.below(join(path, name))
+
+    def forget(self, path: bytes) -> None:
+        """Drop a run, and every directory above it that is gone itself and has nothing left below."""
+        self.runs.pop(path, None)
+        while path:
+            self.directories.pop(path, None)
+            gone = self.is_gone(path)
+            parent, _, name = path.rpartition(b"/")
+            directory = self.directories.get(parent)
+            if directory is None:
+                return
+            directory.children.pop(name, None)
+            if directory.children or not gone:
+                return
+            path = parent if self.is_gone(parent) else b""
+
+    def is_gone(self, path: bytes) -> bool:
+        """Whether a path, or a directory above it, was missing when it was last looked for."""
+        while path:
+            parent, _, name = path.rpartition(b"/")
+            directory = self.directories.get(parent)
+            if directory is not None and directory.children.get(name, 0) > 0:
+                return True
+            path = parent
+        return False
+
+
+def join(parent: bytes, name: bytes) -> bytes:
+    """The path of a name below a directory."""
+    return parent + b"/" + name if parent else name

@@ -1,0 +1,209 @@
+"""Redis as the refresher writes it. Every write shows the fencing token and the epoch, and the server judges both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
+
+from jobcache import keys as names
+from jobcache.codec import JOB_FIELDS, REV
+from jobcache.errors import SchemaMismatch
+from jobcache.ids import JobId
+from jobcache.index import listings
+from jobcache.keys import SCHEMA_VERSION, Keys
+from jobcache.models import ChangeKind
+from jobcache.queries import CHANGES_CAP, addition_args, listing_args, removal_args
+from jobcache_refresher.diff import Operation
+from jobcache_refresher.lease import Lease
+from jobcache_refresher.records import Record, Records
+from jobcache_refresher.scripts import fenced_script
+from jobcache_refresher.server import EpochError, Server
+
+T = TypeVar("T")
+
+OPERATIONS_PER_STEP = 100
+"""Jobs that one step of the server changes; some milliseconds of its time."""
+KEYS_PER_STEP = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the cache stood before a scan began."""
+
+    generation: int
+    now: float
+    """The server's clock, in epoch seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an operation: ``ok``, or why nothing was done."""
+
+    operation: Operation
+    verdict: str
+    revision: bytes
+
+
+class Store:
+    """The keys of one namespace, written under a lease."""
+
+    def __init__(self, server: Server, keys: Keys, lease: Lease) -> None:
+        self._server = server
+        self._keys = keys
+        self._lease = lease
+        self._epoch = b""
+
+    def open(self) -> Records | None:
+        """Join the epoch that is under way, and give what it holds; None when there is none to join.
+
+        Raises:
+            SchemaMismatch: a newer version of jobcache wrote it.
+        """
+        schema, epoch = self._server.ask(b"HMGET", self._keys.meta, b"schema", b"epoch")
+        if schema is not None and int(schema) > SCHEMA_VERSION:
+            raise SchemaMismatch(
+                f"namespace {self._keys.namespace!r} at {self._server.shown} holds schema version "
+                f"{int(schema)}, this refresher writes version {SCHEMA_VERSION}"
+            )
+        if epoch is None or int(schema or 0) != SCHEMA_VERSION:
+            return None
+        self._epoch = epoch
+        return self._load()
+
+    def begin(self, fields: Mapping[str, str]) -> None:
+        """Begin a new epoch: readers are told to wait, and what was there is dropped."""
+        self._epoch, _ = self._server.run(
+            fenced_script("begin"),
+            (self._keys.lease, self._keys.meta, self._keys.changes),
+            (self._lease.value, "schema", SCHEMA_VERSION, *_flat(fields)),
+        )
+        for some in self._leftovers():
+            self._run("clear", (), some)
+
+    def place(self) -> Place:
+        """Where the cache stands.
+
+        Raises:
+            FencedError, EpochError: as every method below.
+        """
+        generation, now = self._run("stand", (), ())
+        return Place(int(generation), float(now))
+
+    def apply(self, operations: Iterable[Operation], place: Place) -> Iterator[Outcome]:
+        """Apply changes that were found by a scan which began at ``place``."""
+        for some in _chunks(operations, OPERATIONS_PER_STEP):
+            args: list[bytes | str | int] = [
+                place.generation,
+                CHANGES_CAP,
+                self._keys.prefix,
+                len(some),
+            ]
+            for operation in some:
+                args += _operation_args(operation)
+            generation, verdicts = self._run(
+                "apply", (self._keys.changes, self._keys.tombstones), args
+            )
+            revision = b"%d" % generation
+            for operation, verdict in zip(some, verdicts, strict=True):
+                yield Outcome(operation, verdict.decode(), revision)
+
+    def complete(self, place: Place, stale_after: float, fields: Mapping[str, str]) -> float:
+        """Declare the scan that began at ``place`` complete; returns when, in epoch seconds of the server."""
+        keys = self._keys
+        _, completed_at = self._run(
+            "complete",
+            (keys.tombstones, keys.running, keys.jobs),
+            (place.generation, repr(stale_after), keys.full(names.JOB_PREFIX), *_flat(fields)),
+        )
+        return float(completed_at)
+
+    def report(self, fields: Mapping[str, str]) -> None:
+        """Set fields of ``meta`` between two completed scans; an empty value removes one."""
+        self._run("report", (), _flat(fields))
+
+    def reload(self, path: bytes) -> Record | None:
+        """One job as Redis holds it."""
+        return _record(self._server.ask(b"HGETALL", self._keys.job(JobId.from_path(path))))
+
+    def field(self, name: str) -> bytes | None:
+        """One field of ``meta``."""
+        value: bytes | None = self._server.ask(b"HGET", self._keys.meta, name)
+        return value
+
+    def _run(self, script: str, keys: Iterable[bytes], args: Iterable[bytes | str | float]) -> Any:
+        if not self._epoch:
+            raise EpochError("no epoch was begun")
+        return self._server.run(
+            fenced_script(script),
+            (self._keys.lease, self._keys.meta, *keys),
+            (self._lease.value, self._epoch, *args),
+        )
+
+    def _load(self) -> Records:
+        records: Records = {}
+        first = 0
+        while True:
+            last = first + KEYS_PER_STEP - 1
+            paths: list[bytes] = self._server.ask(b"ZRANGE", self._keys.jobs, first, last)
+            pipeline = self._server.redis.pipeline(transaction=False)
+            for path in paths:
+                pipeline.execute_command(b"HGETALL", self._keys.full(names.job_key(path)))
+            for path, reply in zip(paths, pipeline.execute(), strict=True):
+                if record := _record(reply):
+                    records[path] = record
+            if len(paths) < KEYS_PER_STEP:
+                return records
+            first = last + 1
+
+    def _leftovers(self) -> Iterator[list[bytes]]:
+        keep = {self._keys.lease, self._keys.meta, self._keys.changes, self._keys.requests}
+        cursor: bytes = b"0"
+        while True:
+            cursor, found = self._server.ask(
+                b"SCAN", cursor, b"MATCH", self._keys.prefix + b"*", b"COUNT", KEYS_PER_STEP
+            )
+            some = [key for key in found if key not in keep]
+            if some:
+                yield some
+            if int(cursor) == 0:
+                return
+
+
+def _record(reply: list[bytes]) -> Record | None:
+    fields = dict(zip(reply[::2], reply[1::2], strict=True))
+    revision = fields.pop(REV, None)
+    if revision is None or JOB_FIELDS[0] not in fields:
+        return None
+    return Record(fields, revision)
+
+
+def _operation_args(operation: Operation) -> list[bytes | str | int]:
+    path = operation.path
+    deletes = operation.kind is ChangeKind.DELETED
+    args: list[bytes | str | int] = [
+        "del" if deletes else "put",
+        names.job_key(path),
+        path,
+        operation.expected_revision,
+        operation.kind.value if operation.visible else "",
+    ]
+    if not deletes:
+        args += [len(operation.set_fields), *_flat(operation.set_fields)]
+        args += [len(operation.dropped_fields), *operation.dropped_fields]
+    args += removal_args(operation.removed)
+    args += addition_args(operation.added)
+    moved = operation.removed or operation.added
+    args += listing_args(listings(JobId.from_path(path)) if moved else ())
+    return args
+
+
+def _flat(mapping: Mapping[Any, Any]) -> list[Any]:
+    return [part for pair in mapping.items() for part in pair]
+
+
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    source = iter(items)
+    while some := list(islice(source, size)):
+        yield some
