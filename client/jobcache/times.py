@@ -20,9 +20,17 @@ def parse_timestamp(text: str, zone: tzinfo | None = None) -> datetime | None:
         return None
 
 
+_LATEST = datetime.max.replace(tzinfo=UTC)
+
+
 def from_epoch(seconds: float | None) -> datetime | None:
     """Turn epoch seconds into an aware UTC time."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    if seconds is None:
+        return None
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError):  # the last microseconds of year 9999 round up
+        return _LATEST
 
 
 def to_epoch(moment: datetime | None) -> float | None:

