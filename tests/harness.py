@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import Any, Self
@@ -11,8 +12,10 @@ from jobcache.endpoint import Endpoint
 from jobcache.keys import Keys
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.lease import Lease
+from jobcache_refresher.patience import PatientScanner
 from jobcache_refresher.reconcile import Reconciler, Wanted
-from jobcache_refresher.scanner import Scanner, Scope
+from jobcache_refresher.scanner import Scanner
+from jobcache_refresher.scope import Scope
 from jobcache_refresher.server import Server
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.store import Store
@@ -59,7 +62,10 @@ class StepRefresher:
         self.store = Store(self.server, self.keys, self.lease)
         self.tree = tree or Tree(str(status_dir))
         self.scanner = Scanner(self.tree, self.settings, clock)
-        self.reconciler = Reconciler(self.settings, self.store, self.scanner, "test:1:0", clock)
+        self.patient = PatientScanner(self.scanner, 60, threading.Event(), clock)
+        self.reconciler = Reconciler(
+            self.settings, self.store, self.scanner, self.patient, "test:1:0", clock
+        )
 
     def lead(self) -> None:
         assert self.lease.acquire()
@@ -75,7 +81,7 @@ class StepRefresher:
 
     def close(self) -> None:
         self.lease.release()
-        self.scanner.close()
+        self.patient.close()
         self.server.close()
 
 

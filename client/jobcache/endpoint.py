@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from redis import ConnectionPool
 from redis.backoff import NoBackoff
@@ -25,6 +25,7 @@ _SCHEMES = {
     "valkey": "redis",
     "valkeys": "rediss",
 }
+_QUERY_PASSWORD = re.compile(r"([?&]password=)[^&#]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,11 @@ class Endpoint:
             pool = ConnectionPool.from_url(known, protocol=2)
             pool.connection_class(**pool.connection_kwargs)
         except (ValueError, TypeError) as error:
-            raise ConfigError(f"{setting}={shown}: {error}") from None
+            why = str(error)
+            quoted = why.rpartition(" as ")[2].strip("'") if "cast" in why else ""
+            if quoted not in url.rpartition("@")[2]:  # but in the password
+                why = "percent-encode '/', '?', '#' and '@' in the password"
+            raise ConfigError(f"{setting}={shown}: {why}") from None
         return cls(known, setting)
 
     @property
@@ -90,12 +95,11 @@ class Endpoint:
 
 
 def mask_password(url: str) -> str:
-    """The URL as it may be logged."""
-    try:
-        parts = urlsplit(url)
-        if not parts.password:
-            return url
-    except ValueError:
-        return url.rpartition("@")[2]
-    _, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+    """The URL as it may be logged, however malformed it is."""
+    before, at, host = url.rpartition("@")
+    scheme, slashes, user = (
+        before.rpartition("://") if before.count("://") == 1 else ("", "", before)
+    )
+    name, colon, _ = user.partition(":")
+    shown = f"{scheme}{slashes}{name}{':***' if colon else ''}{at}{host}"
+    return _QUERY_PASSWORD.sub(r"\1***", shown)

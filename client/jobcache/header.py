@@ -38,7 +38,7 @@ class Header:
             schema=None if schema is None else int(schema),
             epoch=epoch or b"",
             generation=int(generation or 0),
-            state=CacheState(state.decode()) if state else CacheState.ABSENT,
+            state=_read_state(state),
             reason=reason.decode("utf-8", "replace") if reason else None,
             completed_at=None if completed_at is None else float(completed_at),
             stale_after=float(stale_after or 0),
@@ -83,3 +83,12 @@ class Header:
     def vantage(self) -> Vantage:
         """From where the answer's jobs are looked at."""
         return Vantage(self.status_dir, (self.completed_at or 0.0) - self.stale_after)
+
+
+def _read_state(state: bytes | None) -> CacheState:
+    if not state:
+        return CacheState.ABSENT
+    try:
+        return CacheState(state.decode("utf-8", "replace"))
+    except ValueError:  # one of a later schema, as require_ready says
+        return CacheState.BUILDING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -37,6 +38,7 @@ REQUESTS_CAP = 1_000
 
 T = TypeVar("T")
 _FIELDS = tuple(JOB_FIELDS)
+_SCORE = re.compile(rb"-?(inf|\d+(\.\d+)?(e[-+]?\d+)?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +104,10 @@ class Cursor:
             score, member = base64.b64decode(text.encode(), altchars=b"-_", validate=True).split(
                 b" ", 1
             )
-            float(score)
         except (ValueError, binascii.Error):
-            raise ValueError(f"cursor={text!r}: pass what a page gave, unchanged") from None
+            score, member = b"", b""
+        if not _SCORE.fullmatch(score):
+            raise ValueError(f"cursor={text!r}: pass what a page gave, unchanged")
         return cls(score, member)
 
 

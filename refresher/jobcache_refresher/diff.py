@@ -40,7 +40,7 @@ def diff(
     """Operations that take the records to what was found and what is gone."""
     for path, fields in found:
         record = records.get(path)
-        if record is None or not record.revision:
+        if record is None:
             yield put(path, None, fields)
         elif record.fields != fields:
             yield put(path, record, fields)

@@ -96,7 +96,9 @@ class EmbeddedServer:
     def _answers(self) -> bool:
         assert self._keeper is not None
         ends = time.monotonic() + START_TIMEOUT
-        with Redis.from_url(self.url, protocol=2, socket_timeout=1.0) as probe:
+        # By the socket, which is this server's alone: on the port, another may answer.
+        socket = f"unix://{self._directory}/server.sock"
+        with Redis.from_url(socket, protocol=2, socket_timeout=1.0) as probe:
             while time.monotonic() < ends and self._keeper.poll() is None:
                 try:
                     return bool(probe.ping())

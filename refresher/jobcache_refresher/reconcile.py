@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from jobcache.models import CacheState
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.diff import diff
+from jobcache_refresher.guard import RootFaultError
+from jobcache_refresher.patience import FilesystemHungError, PatientScanner
 from jobcache_refresher.records import Fields, Record, Records
-from jobcache_refresher.scanner import RootFaultError, Scan, Scanner, Scope
+from jobcache_refresher.scanner import Scan, Scanner
+from jobcache_refresher.scope import Scope
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.store import Outcome, Place, Store
 
@@ -32,15 +35,31 @@ class Wanted:
 
 
 class Reconciler:
-    """Makes Redis say what the tree says. Holds the records; leaves the lease to its owner."""
+    """Makes Redis say what the tree says. Holds the records; leaves the lease to its owner.
+
+    Args:
+        settings: intervals and limits.
+        store: where to write.
+        scanner: what is known of the tree.
+        patient: how to scan with it.
+        holder: the name of this process in ``meta``.
+        clock: what time it is.
+    """
 
     def __init__(
-        self, settings: Settings, store: Store, scanner: Scanner, holder: str, clock: Clock
+        self,
+        settings: Settings,
+        store: Store,
+        scanner: Scanner,
+        patient: PatientScanner,
+        holder: str,
+        clock: Clock,
     ) -> None:
         self.records: Records = {}
         self._settings = settings
         self._store = store
         self._scanner = scanner
+        self._patient = patient
         self._clock = clock
         self._identity = {
             "status_dir": settings.status_dir,
@@ -49,7 +68,8 @@ class Reconciler:
             "relist_interval": f"{settings.relist_interval:g}",
             "refresher": holder,
         }
-        self._unpublished: set[bytes] = set()
+        self._pending: dict[bytes, Fields] = {}
+        """What was read, and is not in Redis yet."""
         self._completed_at: float | None = None
         self._position = ""
         self._degraded: str | None = None
@@ -64,8 +84,9 @@ class Reconciler:
         if published is None:
             self.rebuild()
             return
+        self._scanner.reset()
+        self._pending.clear()
         self.records = published
-        self._unpublished.clear()
         for path, record in published.items():
             self._scanner.recall(path, record.fields)
         log.info("took over %d jobs from Redis", len(published))
@@ -75,9 +96,9 @@ class Reconciler:
         log.info("building the cache anew, %d jobs of it from memory", len(self.records))
         self._store.begin(self._identity)
         self._completed_at = None
-        for record in self.records.values():
-            record.revision = b""
-        self._unpublished = set(self.records)
+        known = {path: record.fields for path, record in self.records.items()}
+        self._pending = {**known, **self._pending}
+        self.records = {}
 
     def refresh(self, scope: Scope, wanted: Wanted = Wanted()) -> bool:
         """Scan, diff, apply and, unless only hints were looked at, complete.
@@ -86,6 +107,8 @@ class Reconciler:
 
         Raises:
             FencedError, EpochError: the cache is no longer this refresher's, or no longer the one it knew.
+            FilesystemHungError: the status directory does not answer.
+            redis.RedisError: the server did not; what was read is kept for the next refresh.
         """
         began = self._clock.monotonic()
         place = self._store.place()
@@ -94,7 +117,7 @@ class Reconciler:
             self._forget(path)
         since = self._completed_at if self._completed_at is not None else place.now
         try:
-            scan = self._scanner.scan(
+            scan = self._patient.scan(
                 scope,
                 wanted.hints | wanted.dropped,
                 fresh_since=since - self._settings.stale_after,
@@ -102,50 +125,55 @@ class Reconciler:
         except RootFaultError as fault:
             self._degrade(str(fault))
             return False
+        except FilesystemHungError as hung:
+            self._degrade(f"status_dir={self._settings.status_dir!r} hangs: {hung}")
+            raise
+        self._pending.update(scan.readings)
         held = self._held(scan, wanted.release)
-        self._apply(scan, () if held else scan.gone, place)
+        self._apply(() if held else scan.gone, place)
         if scope is not Scope.HINTS:
             seconds = self._clock.monotonic() - began
             self._completed_at = self._complete(place, scan, held, seconds)
         return True
 
-    def _apply(self, scan: Scan, gone: Iterable[bytes], place: Place) -> None:
-        found: dict[bytes, Fields] = {
-            path: self.records[path].fields for path in self._unpublished if path in self.records
-        }
-        found.update((path, reading.fields) for path, reading in scan.readings.items())
+    def _apply(self, gone: Iterable[bytes], place: Place) -> None:
         for path in gone:
-            found.pop(path, None)
+            self._pending.pop(path, None)
             if path not in self.records:
                 self._scanner.forget(path)
-        for outcome in self._store.apply(diff(self.records, found.items(), gone), place):
+        found = list(self._pending.items())
+        for outcome in self._store.apply(diff(self.records, found, gone), place):
             self._note(outcome)
+        # What is left was read, and is what Redis says already.
+        self._pending.clear()
 
     def _note(self, outcome: Outcome) -> None:
         operation = outcome.operation
         path = operation.path
+        self._pending.pop(path, None)
         if outcome.verdict != "ok":
             # Somebody else changed or deleted the job meanwhile: look at both sides again.
             record = self._store.reload(path)
-            self._forget(path)
-            if record is not None:
+            if record is None:
+                self._forget(path)
+            else:
                 self.records[path] = record
             self._scanner.distrust(path)
         elif operation.fields:
             self.records[path] = Record(operation.fields, outcome.revision)
-            self._unpublished.discard(path)
         else:
             self._forget(path)
             self._scanner.forget(path)
 
     def _forget(self, path: bytes) -> None:
         self.records.pop(path, None)
-        self._unpublished.discard(path)
+        self._pending.pop(path, None)
 
     def _held(self, scan: Scan, release: bool) -> int:
         """How many deletions wait for an operator; 0 when none does."""
-        vanishing = sum(path in self.records for path in scan.gone)
-        much = vanishing > self._settings.hold_fraction * len(self.records)
+        known = self.records.keys() | self._pending.keys()
+        vanishing = sum(path in known for path in scan.gone)
+        much = vanishing > self._settings.hold_fraction * len(known)
         if release or vanishing <= self._settings.hold_minimum or not much:
             return 0
         return vanishing

@@ -13,7 +13,7 @@ class Record:
 
     fields: Fields
     revision: bytes
-    """What its hash says in ``rev``; empty when it is not in Redis (any more)."""
+    """What its hash says in ``rev``."""
 
 
 Records = dict[bytes, Record]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import secrets
 import socket
 import threading
@@ -16,16 +15,21 @@ from typing import Any, Self
 from redis.exceptions import RedisError
 
 from jobcache.errors import CacheUnavailable, JobCacheError
+from jobcache.ids import decode_name
 from jobcache.keys import Keys
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.lease import Lease
+from jobcache_refresher.mounts import fs_type_of
+from jobcache_refresher.patience import FilesystemHungError, PatientScanner, StoppedError
 from jobcache_refresher.reconcile import Reconciler, Wanted
 from jobcache_refresher.requests import RequestInbox, Requests
-from jobcache_refresher.scanner import Scanner, Scope
+from jobcache_refresher.scanner import Scanner
+from jobcache_refresher.scope import Scope
 from jobcache_refresher.server import EpochError, FencedError, Server
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.store import Store
 from jobcache_refresher.tree import Tree
+from jobcache_refresher.workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +37,8 @@ STANDBY_INTERVAL = 0.5
 """Seconds between two attempts of a standby to take the lease."""
 RETRY_INTERVAL = 1.0
 """Seconds to wait after Redis failed."""
+REPORT_INTERVAL = 1.0
+"""Seconds between two reports of how far a scan of everything is."""
 CLOSING_TIME = 3.0
 """Seconds that a refresh under way may take to end when the refresher is stopped."""
 
@@ -84,20 +90,44 @@ class Refresher:
         self._lease = Lease(self._server, self._keys, self._holder, self.settings.lease_ttl, clock)
         self._store = Store(self._server, self._keys, self._lease)
         tree = Tree(self.settings.status_dir)
-        self._scanner = Scanner(tree, self.settings, clock, self._on_progress)
-        self._reconciler = Reconciler(
-            self.settings, self._store, self._scanner, self._holder, clock
-        )
         self._wake = threading.Event()
         self._stop = threading.Event()
+        self._scanner = Scanner(
+            tree,
+            self.settings,
+            clock,
+            self._on_progress,
+            lambda: fs_type_of(self.settings.status_dir),
+        )
+        self._patient = PatientScanner(self._scanner, self.settings.hang_timeout, self._stop, clock)
+        self._reconciler = Reconciler(
+            self.settings, self._store, self._scanner, self._patient, self._holder, clock
+        )
         self._settled = threading.Event()
         self._failure: Exception | None = None
         self._leads = False
         self._inbox = RequestInbox(self._server, self._keys, self._wake.set)
         self._threads: list[threading.Thread] = []
-        self._next_relist = float("-inf")
+        self._relist_next = True
         self._next_poll = float("-inf")
-        self._next_report = float("-inf")
+        self._next_report = float("inf")
+
+    @classmethod
+    def of(
+        cls, settings: Settings, *, progress: Callable[[int, int], None] | None = None
+    ) -> Refresher:
+        """A refresher with these settings."""
+        return cls(progress=progress, **settings.model_dump())
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs it has published."""
+        return len(self._reconciler.records)
+
+    @property
+    def leads(self) -> bool:
+        """Whether it holds the lease, or stands by."""
+        return bool(self._lease.value)
 
     # Lifecycle
 
@@ -111,9 +141,7 @@ class Refresher:
         """
         self._check()
         for target in (self._loop, self._keep_lease):
-            thread = threading.Thread(target=target, name=f"jobcache{target.__name__}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            self._start_thread(target)
         self._settled.wait()
         if self._failure is not None:
             self.close()
@@ -128,11 +156,8 @@ class Refresher:
         self._inbox.close()
         for thread in self._threads:
             thread.join(CLOSING_TIME)
-        self._scanner.close()
-        try:
-            self._lease.release()
-        except (RedisError, OSError) as error:
-            log.warning("the lease was not given back, it ends by itself: %s", error)
+        self._patient.close()
+        self._give_up_lease()
         self._server.close()
         return not any(thread.is_alive() for thread in self._threads)
 
@@ -171,7 +196,10 @@ class Refresher:
         """Scan everything once, without a background; returns how many jobs there are.
 
         Raises:
+            ConfigError: the status directory cannot be read.
             CacheUnavailable: Redis cannot be reached, or another refresher holds the lease.
+            SchemaMismatch: a newer version of jobcache wrote to the namespace.
+            JobCacheError: what the status directory shows cannot be believed.
         """
         self._check()
         try:
@@ -180,18 +208,38 @@ class Refresher:
                 raise CacheUnavailable(
                     f"another refresher holds the lease: {(holder or b'').decode()}"
                 )
+            self._start_thread(self._keep_lease)
             self._reconciler.assume()
-            self._reconciler.refresh(Scope.RELIST)
-            return len(self._reconciler.records)
+            # Twice, since an absence counts when it was observed twice.
+            for scope in (Scope.RELIST, Scope.POLL):
+                if not self._reconciler.refresh(scope):
+                    raise JobCacheError(decode_name(self._store.field("reason") or b""))
+            return self.jobs
+        except FilesystemHungError as hung:
+            raise self._hangs(hung) from None
         except (RedisError, OSError) as error:
             raise CacheUnavailable(f"{self._server.shown}: {error}") from error
+        except (FencedError, EpochError) as error:
+            raise CacheUnavailable(
+                f"{self._server.shown}: the scan was cut off: {error}"
+            ) from error
         finally:
             self.close()
 
     # The loop
 
+    def _start_thread(self, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, name=f"jobcache{target.__name__}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
     def _check(self) -> None:
-        self.settings.check_status_dir()
+        checker = Workers(1, "jobcache-check")
+        checked = checker.submit(self.settings.check_status_dir)
+        checker.close()
+        if not checked.wait(self.settings.hang_timeout):
+            raise self._hangs(f"it has not answered for {self.settings.hang_timeout:g} s")
+        checked.result()
         try:
             self._server.ask(b"PING")
         except (RedisError, OSError) as error:
@@ -205,15 +253,24 @@ class Refresher:
                 log.warning("the lease is lost (%s): standing by", lost)
                 self._lease.drop()
                 pause = STANDBY_INTERVAL
+            except FilesystemHungError as hung:
+                log.warning("the filesystem hangs (%s): giving up the lease", hung)
+                self._fail(self._hangs(hung))
+                self._give_up_lease()
+                pause = STANDBY_INTERVAL
             except (RedisError, OSError) as error:
                 log.warning("%s: %s", self._server.shown, error)
                 self._fail(CacheUnavailable(f"{self._server.shown}: {error}"))
                 pause = RETRY_INTERVAL
-            except _StoppedError:
+            except StoppedError:
                 return
             except JobCacheError as error:
                 log.error("%s", error)  # noqa: TRY400 - one line says it all
                 self._fail(error)
+                pause = RETRY_INTERVAL
+            except Exception as bug:
+                log.exception("a refresh failed")
+                self._fail(JobCacheError(f"a refresh failed: {bug!r}"))
                 pause = RETRY_INTERVAL
             self._wake.wait(pause)
             self._wake.clear()
@@ -222,7 +279,8 @@ class Refresher:
         """Lead if possible, refresh what is due; returns for how many seconds nothing is."""
         if not self._lease.value:
             self._leads = False
-            if not self._lease.acquire():
+            # Whoever cannot scan leaves the lease to those who can.
+            if self._patient.is_hung or not self._lease.acquire():
                 self._settled.set()
                 return STANDBY_INTERVAL
         if not self._leads:
@@ -230,7 +288,7 @@ class Refresher:
             self._reconciler.assume()
             self._inbox.open(self._store.field("request_position"))
             self._leads = True
-            self._next_relist = self._next_poll = float("-inf")
+            self._relist_next = True
         requests = self._inbox.drain()
         scope = self._due(requests)
         if scope is None:
@@ -240,10 +298,9 @@ class Refresher:
         return max(0.0, self._next_poll - self._clock.monotonic())
 
     def _due(self, requests: Requests) -> Scope | None:
-        now = self._clock.monotonic()
-        if requests.refresh or requests.release or now >= self._next_relist:
+        if requests.refresh or requests.release or self._relist_next:
             return Scope.RELIST
-        if now >= self._next_poll:
+        if self._clock.monotonic() >= self._next_poll:
             return Scope.POLL
         return Scope.HINTS if requests.position else None
 
@@ -255,21 +312,31 @@ class Refresher:
             release=requests.release,
             position=requests.position.decode(),
         )
+        # Only a scan of everything takes long enough for anybody to ask how far it is.
+        self._next_report = began if scope is Scope.RELIST else float("inf")
         try:
             try:
-                self._reconciler.refresh(scope, wanted)
+                believed = self._reconciler.refresh(scope, wanted)
             except EpochError as flushed:
                 log.warning("%s: rebuilding", flushed)
                 self._reconciler.rebuild()
-                self._reconciler.refresh(scope, wanted)
+                believed = self._reconciler.refresh(scope, wanted)
         except BaseException:
             self._inbox.put_back(requests)
             raise
-        if scope is Scope.RELIST:
-            # Jittered, so that the refreshers of many namespaces do not list in step.
-            self._next_relist = began + self.settings.relist_interval * random.uniform(0.85, 1)  # noqa: S311
+        # After a fault everything is looked at: nobody knows what happened meanwhile.
+        self._relist_next = not believed
         if scope is not Scope.HINTS:
             self._next_poll = began + self.settings.poll_interval
+
+    def _hangs(self, why: object) -> JobCacheError:
+        return JobCacheError(f"status_dir={self.settings.status_dir!r} hangs: {why}")
+
+    def _give_up_lease(self) -> None:
+        try:
+            self._lease.release()
+        except (RedisError, OSError) as error:
+            log.warning("the lease was not given back, it ends by itself: %s", error)
 
     def _fail(self, error: Exception) -> None:
         if not self._settled.is_set():
@@ -286,14 +353,13 @@ class Refresher:
 
     def _on_progress(self, done: int, total: int) -> None:
         if self._stop.is_set():
-            raise _StoppedError
+            raise StoppedError("stopped in the middle of a scan")
         if self._progress is not None:
             self._progress(done, total)
         now = self._clock.monotonic()
         if now >= self._next_report:
-            self._next_report = now + 1.0
-            self._store.report({"scanned": str(done), "total": str(total)})
-
-
-class _StoppedError(JobCacheError):
-    """The refresher was stopped in the middle of a scan."""
+            self._next_report = now + REPORT_INTERVAL
+            try:
+                self._store.report({"scanned": str(done), "total": str(total)})
+            except (RedisError, OSError, FencedError, EpochError) as error:
+                log.debug("progress was not reported: %s", error)

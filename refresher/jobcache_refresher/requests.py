@@ -1,4 +1,4 @@
-"""What clients ask of the refresher, read off the ``requests`` stream as it comes."""
+"""What clients and operators ask of the refresher, read off the ``requests`` stream as it comes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from redis.exceptions import RedisError
 
 from jobcache.keys import Keys
+from jobcache.queries import REQUESTS_CAP
 from jobcache_refresher.server import Server
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,16 @@ class Requests:
                 self.refresh = True
             case b"release":
                 self.release = True
+
+
+def post_release(server: Server, keys: Keys) -> None:
+    """Ask the refresher to apply deletions that it holds.
+
+    Raises:
+        redis.RedisError: the server did not take the request.
+    """
+    cap = (b"MAXLEN", b"~", REQUESTS_CAP)
+    server.ask(b"XADD", keys.requests, *cap, b"*", b"request", b"release")
 
 
 class RequestInbox:

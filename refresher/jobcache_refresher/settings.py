@@ -6,7 +6,7 @@ A setting ``poll_interval`` is the flag ``--poll-interval`` and the variable ``J
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import tzinfo
 from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -21,17 +21,30 @@ from jobcache.keys import check_namespace
 class Settings(BaseModel):
     """Everything an operator can set. Times are seconds, sizes are bytes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     status_dir: str = Field(min_length=1, description="directory that the training jobs write to")
     url: str = Field(default="", description="Redis URL; else JOBCACHE_REDIS_URL or REDIS_URL")
     namespace: str = Field(default="default", description="which of the caches in one Redis")
-    mode: Literal["polling"] = Field(default="polling", description="how changes are noticed")
+    mode: Literal["polling", "watchdog", "auto"] = Field(
+        default="polling",
+        description="how changes are noticed; watchdog adds events on local disks, auto does so "
+        "where inotify sees every write",
+    )
     poll_interval: float = Field(
         default=10.0, gt=0, le=3600, description="seconds between two looks at what is active"
     )
     relist_interval: float = Field(
-        default=60.0, gt=0, le=3600, description="seconds between two looks at everything"
+        default=60.0,
+        gt=0,
+        le=3600,
+        description="seconds within which a new run is found anywhere in the tree",
+    )
+    resync_interval: float = Field(
+        default=900.0,
+        gt=0,
+        le=86400,
+        description="seconds within which everything is looked at, whatever its times say",
     )
     settle: float = Field(
         default=2.0,
@@ -55,6 +68,18 @@ class Settings(BaseModel):
     scan_threads: int = Field(
         default=8, ge=1, le=64, description="filesystem operations under way at once"
     )
+    max_descriptors: int = Field(
+        default=512, ge=0, description="directories of running jobs that are held open"
+    )
+    hang_timeout: float = Field(
+        default=10.0,
+        gt=0,
+        description="seconds without an answer from the filesystem after which it counts as hung",
+    )
+    marker: str = Field(
+        default="",
+        description="file that must lie in the status directory for it to be believed; empty for none",
+    )
     hold_fraction: float = Field(
         default=0.2,
         gt=0,
@@ -65,7 +90,10 @@ class Settings(BaseModel):
         default=50, ge=0, description="that many jobs may vanish at once in any case"
     )
     lease_ttl: float = Field(
-        default=15.0, ge=1, description="seconds after which a dead refresher's lease ends"
+        default=15.0,
+        ge=1,
+        le=3600,
+        description="seconds after which a dead refresher's lease ends",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe messages that are logged"
@@ -118,12 +146,24 @@ class Settings(BaseModel):
                 ) from None
             shown = mask_password(str(values[name])) if name == "url" else repr(values[name])
             raise ConfigError(f"{sources.get(name, name)}={shown}: {first['msg']}") from None
-        check_namespace(settings.namespace)
+        cls._check_as(
+            sources["namespace"], "namespace", lambda: check_namespace(settings.namespace)
+        )
+        if settings.url:
+            cls._check_as(sources["url"], "url", settings.endpoint)
         try:
             settings.zone()
         except ConfigError as unknown:
             raise ConfigError(f"{sources['timezone']}={unknown}") from None
         return settings
+
+    @staticmethod
+    def _check_as(source: str, name: str, check: Callable[[], object]) -> None:
+        """Have what the check says begin with where the value came from."""
+        try:
+            check()
+        except ConfigError as error:
+            raise ConfigError(f"{source}{str(error).removeprefix(name)}") from None
 
     def endpoint(self) -> Endpoint:
         """The Redis that the settings or the environment name.

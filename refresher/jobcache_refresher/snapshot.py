@@ -1,6 +1,7 @@
 """What the refresher knows of the tree: directories as they were last listed whole, runs as they were last read.
 
-Pure bookkeeping. The scanner fills it from the filesystem; what was published of it is in ``records``.
+Pure bookkeeping, filled from the filesystem by ``discovery`` and ``reading``. What was published of it is in
+``records``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ RUN_DEPTH = 4
 CONFIRMATIONS = 2
 """Observations of an absence before it counts."""
 
+NEVER = float("-inf")
+
 
 @dataclass(slots=True)
 class KnownDirectory:
@@ -27,12 +30,16 @@ class KnownDirectory:
     depth: int
     mtime_ns: int | None = None
     """Its mtime before it was last listed whole; None if it never was."""
+    shown_mtime_ns: int | None = None
+    """Its mtime as its parent's listing last showed it; None if that is not known."""
     settled: bool = False
     """Whether it was listed long enough after its last change for an equal mtime to mean an equal listing."""
     children: dict[bytes, int] = field(default_factory=dict)
     """Names below it, each with how many listings in a row it has been missing from."""
-    changed_at: float = float("-inf")
+    changed_at: float = NEVER
     """Monotonic time at which a listing last differed from the one before."""
+    list_at: float = NEVER
+    """Monotonic time at which it is listed again whatever its mtime."""
 
     @property
     def doubtful(self) -> bool:
@@ -45,13 +52,15 @@ class KnownRun:
     """A run's directory, with or without a ``metadata.json`` that could be read."""
 
     path: bytes
-    first_seen: float
-    """Monotonic time."""
+    changed_at: float
+    """Wall time of its last change, in epoch seconds: of the file, or of the trouble with it."""
+    inode: int = 0
+    """Of the directory, as its parent's listing shows it."""
     fingerprint: Fingerprint | None = None
     """Of the file when it was last read well."""
     settled: bool = False
     """Whether it was read long enough after its last change for an equal fingerprint to mean equal content."""
-    read_at: float = 0.0
+    read_at: float = NEVER
     """Monotonic time at which this fingerprint was first read."""
     beat: float | None = None
     """Last heartbeat in epoch seconds if it says ``running``, else None."""
@@ -59,7 +68,13 @@ class KnownRun:
     """Why it could not be read last time."""
     file_missed: int = 0
     """How many whole listings of its directory in a row lacked the file."""
+    look_at: float = NEVER
+    """Monotonic time at which it is looked at again whatever else."""
     log: LogSearch = field(default_factory=LogSearch)
+
+    def is_live(self, fresh_since: float) -> bool:
+        """Whether it says ``running`` and its heartbeat is fresh: it is expected to change."""
+        return self.beat is not None and self.beat >= fresh_since
 
 
 class Snapshot:
@@ -69,13 +84,12 @@ class Snapshot:
         self.directories: dict[bytes, KnownDirectory] = {ROOT: KnownDirectory(ROOT, 0)}
         self.runs: dict[bytes, KnownRun] = {}
 
-    def expect(self, path: bytes, now: float) -> KnownRun:
+    def expect(self, path: bytes, changed_at: float) -> KnownRun:
         """The run at a path, made known with every directory above it if need be."""
         names = path.split(b"/")
-        for depth in range(RUN_DEPTH - 1):
-            self._child(b"/".join(names[:depth]), names[depth])
-        self._child(b"/".join(names[:-1]), names[-1])
-        return self.runs.setdefault(path, KnownRun(path, now))
+        for depth, name in enumerate(names):
+            self._child(b"/".join(names[:depth]), name)
+        return self.runs.setdefault(path, KnownRun(path, changed_at))
 
     def _child(self, parent: bytes, name: bytes) -> None:
         directory = self.directories[parent]
@@ -84,13 +98,24 @@ class Snapshot:
             path = join(parent, name)
             self.directories.setdefault(path, KnownDirectory(path, directory.depth + 1))
 
-    def below(self, path: bytes) -> Iterator[KnownRun]:
+    def present_below(self, path: bytes) -> list[KnownDirectory]:
+        """The directories right below one that were there when it was last listed."""
+        directory = self.directories[path]
+        if directory.depth + 1 == RUN_DEPTH:
+            return []
+        return [
+            self.directories[join(path, name)]
+            for name, missed in directory.children.items()
+            if missed == 0
+        ]
+
+    def runs_below(self, path: bytes) -> Iterator[KnownRun]:
         """Every run at or below a path."""
         if run := self.runs.get(path):
             yield run
         elif directory := self.directories.get(path):
             for name in list(directory.children):
-                yield from self.below(join(path, name))
+                yield from self.runs_below(join(path, name))
 
     def forget(self, path: bytes) -> None:
         """Drop a run, and every directory above it that is gone itself and has nothing left below."""
@@ -106,6 +131,18 @@ class Snapshot:
             if directory.children or not gone:
                 return
             path = parent if self.is_gone(parent) else b""
+
+    def prune(self, path: bytes) -> None:
+        """Drop a directory that is gone, with every directory below it; no run may be left there."""
+        directory = self.directories.get(path)
+        for name in directory.children if directory else ():
+            self._drop_directories(join(path, name))
+        self.forget(path)
+
+    def _drop_directories(self, path: bytes) -> None:
+        directory = self.directories.pop(path, None)
+        for name in directory.children if directory else ():
+            self._drop_directories(join(path, name))
 
     def is_gone(self, path: bytes) -> bool:
         """Whether a path, or a directory above it, was missing when it was last looked for."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
@@ -40,14 +40,26 @@ class Fingerprint(NamedTuple):
         return b"%d:%d:%d:%d" % self
 
 
+class Child(NamedTuple):
+    """A subdirectory as its parent's listing shows it."""
+
+    inode: int
+    mtime_ns: int | None
+    """None unless it was asked for, or when it could not be had."""
+
+
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A directory, listed whole. The times are those from before it was listed."""
+    """A directory, listed whole. Its own times are those from before it was listed."""
 
     mtime_ns: int
     device: int
-    subdirectories: frozenset[bytes]
-    others: frozenset[bytes]
+    subdirectories: dict[bytes, Child]
+    others: frozenset[bytes] = field(default_factory=frozenset)
+    """Names of everything else: files, links, sockets."""
+
+
+_HOLD = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class NotRegularError(OSError):
@@ -65,44 +77,75 @@ class TornReadError(OSError):
 class Tree:
     """A status directory.
 
-    Every method raises ``OSError`` as the filesystem gives it.
+    Every method raises ``OSError`` as the filesystem gives it. A file is named by its directory's path, its own name
+    and, where there is one, a descriptor that ``hold_directory`` gave for it: looking a name up in a held
+    directory costs a network filesystem one operation, by path one for each name of it.
     """
 
     def __init__(self, root: str) -> None:
         self.root = os.fsencode(os.path.abspath(root))
 
-    def list_directory(self, path: bytes) -> Directory:
-        """List a directory whole."""
+    def list_directory(self, path: bytes, *, with_mtimes: bool = False) -> Directory:
+        """List a directory whole, with its subdirectories' mtimes if asked for.
+
+        A network filesystem sends the attributes along with the names, so that the mtimes cost nothing more there.
+        """
         handle = os.open(
             self._full(path), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         )
         try:
             status = os.fstat(handle)
-            subdirectories: set[bytes] = set()
-            others: set[bytes] = set()
+            subdirectories: dict[bytes, Child] = {}
+            others = set()
             with os.scandir(handle) as entries:
                 for entry in entries:
-                    kind = subdirectories if entry.is_dir(follow_symlinks=False) else others
-                    kind.add(os.fsencode(entry.name))
+                    name = os.fsencode(entry.name)
+                    if entry.is_dir(follow_symlinks=False):
+                        mtime_ns = _mtime_ns(entry) if with_mtimes else None
+                        subdirectories[name] = Child(entry.inode(), mtime_ns)
+                    else:
+                        others.add(name)
         finally:
             os.close(handle)
-        return Directory(
-            status.st_mtime_ns, status.st_dev, frozenset(subdirectories), frozenset(others)
-        )
+        return Directory(status.st_mtime_ns, status.st_dev, subdirectories, frozenset(others))
 
-    def directory_mtime_ns(self, path: bytes) -> int:
-        """When a directory last changed, in nanoseconds since the epoch."""
-        return os.lstat(self._full(path)).st_mtime_ns
-
-    def fingerprint(self, path: bytes) -> Fingerprint:
-        """The fingerprint of a file, unopened."""
-        return Fingerprint.of(os.lstat(self._full(path)))
-
-    def read_whole(self, path: bytes, cap: int) -> tuple[Fingerprint, bytes]:
-        """Read a regular file of at most ``cap`` bytes that nobody changes meanwhile."""
-        handle = self._open(path)
+    def exists(self, name: bytes) -> bool:
+        """Whether something of this name lies in the root."""
         try:
-            before = self._regular(handle, path)
+            os.lstat(self._full(name))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def hold_directory(self, path: bytes) -> int:
+        """A descriptor of a directory to look names up in; the caller closes it with ``release``."""
+        return os.open(self._full(path), _HOLD | os.O_DIRECTORY)
+
+    def hold_file(self, name: bytes, held: int) -> int:
+        """A descriptor of a file, to be asked for its fingerprint; the caller closes it with ``release``."""
+        return os.open(name, _HOLD, dir_fd=held)
+
+    def held_fingerprint(self, held: int) -> Fingerprint:
+        """The fingerprint of a held file."""
+        return Fingerprint.of(os.fstat(held))
+
+    def release(self, held: int) -> None:
+        """Close a descriptor."""
+        os.close(held)
+
+    def fingerprint(self, path: bytes, name: bytes, held: int | None = None) -> Fingerprint:
+        """The fingerprint of a file, unopened."""
+        if held is None:
+            return Fingerprint.of(os.lstat(self._full(path) + b"/" + name))
+        return Fingerprint.of(os.lstat(name, dir_fd=held))
+
+    def read_whole(
+        self, path: bytes, name: bytes, cap: int, held: int | None = None
+    ) -> tuple[Fingerprint, bytes]:
+        """Read a regular file of at most ``cap`` bytes that nobody changes meanwhile."""
+        handle = self._open(path, name, held)
+        try:
+            before = _regular(os.fstat(handle))
             if before.size > cap:
                 raise TooLargeError(f"{before.size} bytes, more than {cap}")
             data = _read(handle, before.size + 1)
@@ -112,33 +155,42 @@ class Tree:
             os.close(handle)
         return before, data
 
-    def read_part(self, path: bytes, offset: int, length: int) -> tuple[int, bytes]:
+    def read_part(
+        self, path: bytes, name: bytes, offset: int, length: int, held: int | None = None
+    ) -> tuple[int, bytes]:
         """The size of a regular file, and up to ``length`` bytes of it from ``offset``."""
-        handle = self._open(path)
+        handle = self._open(path, name, held)
         try:
-            size = self._regular(handle, path).size
+            size = _regular(os.fstat(handle)).size
             if length <= 0 or offset >= size:
                 return size, b""
             return size, os.pread(handle, length, offset)
         finally:
             os.close(handle)
 
-    def _open(self, path: bytes) -> int:
-        # O_NONBLOCK: opening a FIFO must not wait for its writer.
+    def _open(self, path: bytes, name: bytes, held: int | None) -> int:
+        where, directory = (self._full(path) + b"/" + name, None) if held is None else (name, held)
+        # Looked at before it is opened: opening a device may act on it, and O_NONBLOCK keeps a FIFO that takes its
+        # place in between from waiting for a writer.
+        _regular(os.lstat(where, dir_fd=directory))
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-        full = self._full(path)
-        if not stat.S_ISREG(os.lstat(full).st_mode):
-            raise NotRegularError("not a regular file")
-        return os.open(full, flags)
-
-    def _regular(self, handle: int, path: bytes) -> Fingerprint:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise NotRegularError("not a regular file")
-        return Fingerprint.of(status)
+        return os.open(where, flags, dir_fd=directory)
 
     def _full(self, path: bytes) -> bytes:
         return self.root + b"/" + path if path else self.root
+
+
+def _regular(status: os.stat_result) -> Fingerprint:
+    if not stat.S_ISREG(status.st_mode):
+        raise NotRegularError("not a regular file")
+    return Fingerprint.of(status)
+
+
+def _mtime_ns(entry: os.DirEntry[str]) -> int | None:
+    try:
+        return entry.stat(follow_symlinks=False).st_mtime_ns
+    except OSError:
+        return None
 
 
 def _read(handle: int, length: int) -> bytes:

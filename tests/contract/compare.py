@@ -10,7 +10,7 @@ from tests.trees import STATUSES, Names, Oracle, OracleJob
 
 
 def names_of(jobs: list[JobMetadata]) -> list[Names]:
-    return [tuple(job.id) for job in jobs]
+    return [(job.project, job.group, job.name, job.run_id) for job in jobs]
 
 
 def assert_agrees(rig: Rig) -> None:

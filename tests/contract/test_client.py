@@ -25,7 +25,7 @@ from jobcache import (
     JobStatus,
     SchemaMismatch,
 )
-from jobcache_refresher.scanner import Scope
+from jobcache_refresher.scope import Scope
 from jobcache_refresher.tree import Fingerprint, Tree
 from tests.contract.compare import assert_agrees, names_of
 from tests.harness import Rig
@@ -257,7 +257,7 @@ class TestStaleness:
         ):  # as if the last refresh were a day old, and the beat with it
             meta = rig.refresher.keys.meta
             day = 86400.0
-            completed = float(redis.hget(meta, "completed_at"))  # type: ignore[arg-type]
+            completed = float(redis.hget(meta, "completed_at"))
             redis.hset(meta, "completed_at", repr(completed - day))
             index = rig.refresher.keys.running
             member = "/".join(RUN)
@@ -299,8 +299,10 @@ class HookedTree(Tree):
         super().__init__(root)
         self.after_read: Any = lambda: None
 
-    def read_whole(self, path: bytes, cap: int) -> tuple[Fingerprint, bytes]:
-        result = super().read_whole(path, cap)
+    def read_whole(
+        self, path: bytes, name: bytes, cap: int, held: int | None = None
+    ) -> tuple[Fingerprint, bytes]:
+        result = super().read_whole(path, name, cap, held)
         self.after_read()
         return result
 
@@ -388,7 +390,7 @@ class TestInvalidate:
         run = rig.refresher.scanner.snapshot.runs["/".join(RUN).encode()]
         assert run.settled
         write_raw(directory, json.dumps(metadata(status="failed")).encode())
-        run.fingerprint = rig.refresher.tree.fingerprint(run.path + b"/metadata.json")
+        run.fingerprint = rig.refresher.tree.fingerprint(run.path, b"metadata.json")
         rig.refresh()
         assert rig.cache.list_all_jobs()[0].status is JobStatus.RUNNING, "the forgery did not work"
         rig.refresh(Scope.HINTS, hints=frozenset({run.path}))
@@ -459,7 +461,7 @@ def _position(rig: Rig) -> str:
     follow: Iterator[Any] = iter(rig.cache.changes(wait=5))
 
     write_run(rig.status_dir, marker)
-    position = None
+    position: str | None = None
     timer = Timer(0.3, rig.refresh)
     timer.start()
     for change in follow:

@@ -1,0 +1,119 @@
+"""Which filesystem a path lies on, and whether inotify tells of every write there."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+MOUNT_TABLE = "/proc/self/mountinfo"
+
+LOCAL_TYPES = frozenset(
+    {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "nilfs2"}
+    | {"overlay", "ramfs", "reiserfs", "tmpfs", "xfs", "zfs"}
+)
+"""Filesystems that this machine alone writes to, through its kernel, which therefore sees every write. Any other type,
+known or not, may have writers that inotify never hears of."""
+
+_ESCAPE = re.compile(rb"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of the mount table."""
+
+    id: int
+    parent: int
+    """Id of the mount that it is mounted on."""
+    point: bytes
+    """Absolute path at which it shows."""
+    fs_type: str
+
+
+def parse_mountinfo(text: bytes) -> list[Mount]:
+    """The mounts in the text of ``/proc/<pid>/mountinfo``, oldest first; lines of another form are passed over."""
+    return [mount for line in text.splitlines() if (mount := _parse_line(line))]
+
+
+def _parse_line(line: bytes) -> Mount | None:
+    # 36 35 98:0 /root/in/fs /mount/point options [optional ...] - type source super-options
+    fields = line.split(b" ")
+    try:
+        separator = fields.index(b"-", 6)
+        return Mount(
+            int(fields[0]),
+            int(fields[1]),
+            _unescape(fields[4]),
+            _unescape(fields[separator + 1]).decode("utf-8", "backslashreplace"),
+        )
+    except (ValueError, IndexError):
+        return None
+
+
+def _unescape(field: bytes) -> bytes:
+    return _ESCAPE.sub(lambda octal: bytes([int(octal[1], 8) & 0xFF]), field)
+
+
+def find_mount(mounts: Sequence[Mount], path: bytes) -> Mount | None:
+    """The mount that an absolute path, free of symbolic links, lies on; None if the table holds none.
+
+    It goes down the path as the kernel does, from mount to mount. The longest mount point alone would not do: one
+    below a directory that was mounted over later is still in the table, and out of sight.
+    """
+    ids = {mount.id for mount in mounts}
+    found: Mount | None = None
+    below = [mount for mount in mounts if mount.parent not in ids or mount.parent == mount.id]
+    while nearest := _nearest(below, path):
+        found = nearest
+        below = [mount for mount in mounts if mount.parent == nearest.id and mount != nearest]
+    return found
+
+
+def _nearest(mounts: Iterable[Mount], path: bytes) -> Mount | None:
+    """The first that the way to a path meets; of several in one place the last, which covers the others."""
+    nearest: Mount | None = None
+    for mount in mounts:
+        met = _contains(mount.point, path)
+        if met and (nearest is None or len(mount.point) <= len(nearest.point)):
+            nearest = mount
+    return nearest
+
+
+def _contains(directory: bytes, path: bytes) -> bool:
+    return path == directory or path.startswith(directory.rstrip(b"/") + b"/")
+
+
+def fs_type_of(path: str | bytes) -> str | None:
+    """The filesystem type of a path, as the mount table names it; None if that cannot be told, or this is not Linux."""
+    if sys.platform != "linux":
+        return None
+    try:
+        with open(MOUNT_TABLE, "rb") as table:
+            text = table.read()
+        resolved = os.path.realpath(os.fsencode(path))
+    except OSError:
+        return None
+    mount = find_mount(parse_mountinfo(text), resolved)
+    return mount.fs_type if mount else None
+
+
+def events_are_complete(fs_type: str | None) -> bool:
+    """Whether inotify sees every write on a filesystem of this type."""
+    return fs_type in LOCAL_TYPES
+
+
+def choose_mode(asked: str, fs_type: str | None) -> tuple[str, str]:
+    """The mode in effect, and one line that says why if it is not the one asked for, else an empty one.
+
+    Args:
+        asked: ``polling``, ``watchdog`` or ``auto``.
+        fs_type: of the status directory; None if it is unknown.
+    """
+    if asked == "polling":
+        return "polling", ""
+    if events_are_complete(fs_type):
+        return "watchdog", f"inotify sees every write on {fs_type}" if asked == "auto" else ""
+    where = f"inotify may miss writes on {fs_type}" if fs_type else "the filesystem type is unknown"
+    return "polling", where

@@ -1,0 +1,181 @@
+"""From a run's directory to the fields of its hash: fingerprint, read if it changed, parse, search the log."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import TypeAlias
+
+from jobcache.codec import FINGERPRINT, LOG_NAME, METADATA_NAME, decode_standing, encode_job
+from jobcache.ids import JobId
+from jobcache.models import JobStatus
+from jobcache_refresher.clock import Clock
+from jobcache_refresher.holds import Hold, Holds
+from jobcache_refresher.parse import UnparsableError, parse_metadata
+from jobcache_refresher.records import Fields
+from jobcache_refresher.snapshot import KnownRun
+from jobcache_refresher.tree import Fingerprint, TornReadError, Tree
+
+log = logging.getLogger(__name__)
+
+METADATA = METADATA_NAME.encode()
+LOG = LOG_NAME.encode()
+
+LOG_CHUNK = 256 << 10
+"""Most bytes of one log that one look searches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A run as it was just read: the fields of its hash, the fingerprint among them."""
+
+    fields: Fields
+    fingerprint: Fingerprint
+    settled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A run that could not be read."""
+
+    reason: str
+    passing: bool
+    """Whether the file was caught in the middle of being written, so that a second look may do."""
+
+
+class Unchanged:
+    """A run whose fingerprint is the same, or that has no file yet."""
+
+
+class FileMissing:
+    """A run's directory, listed whole, lacks the file that it had."""
+
+
+class DirectoryMissing:
+    """A run's directory is not where it was."""
+
+
+Finding: TypeAlias = Reading | Trouble | Unchanged | FileMissing | DirectoryMissing
+
+
+class Reader:
+    """Looks at one run at a time; safe to be called from several threads, for different runs.
+
+    Args:
+        tree: the status directory.
+        holds: descriptors of the directories of live runs.
+        zone: of the producer's naive timestamps.
+        clock: what time it is.
+        settle: seconds for which the filesystem may show old attributes.
+        metadata_cap: largest ``metadata.json`` that is read, in bytes.
+        log_cap: bytes of a log that are searched in all.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        holds: Holds,
+        zone: tzinfo | None,
+        clock: Clock,
+        *,
+        settle: float,
+        metadata_cap: int,
+        log_cap: int,
+    ) -> None:
+        self._tree = tree
+        self._holds = holds
+        self._zone = zone
+        self._clock = clock
+        self._settle = settle
+        self._metadata_cap = metadata_cap
+        self._log_cap = log_cap
+
+    def examine(self, run: KnownRun, *, forced: bool, live: bool) -> Finding:
+        """Look at a run; read it if its fingerprint changed or cannot be trusted yet, or if that is forced."""
+        try:
+            return self._look(run, forced, live)
+        except FileNotFoundError:
+            return self._look_for_file(run)
+        except TornReadError as error:
+            return Trouble(f"cannot be read: {error}", passing=True)
+        except OSError as error:
+            return Trouble(f"cannot be read: {error.strerror or error}", passing=False)
+        except UnparsableError as error:
+            return Trouble(f"{METADATA_NAME} is no job: {error}", passing=True)
+        except Exception as error:
+            return Trouble(f"{METADATA_NAME} cannot be kept: {error!r}", passing=False)
+
+    def _look(self, run: KnownRun, forced: bool, live: bool) -> Finding:
+        trusted = run.fingerprint is not None and run.settled and run.trouble is None
+        known = run.fingerprint if trusted and not forced else None
+        if not live:
+            self._holds.drop(run.path)
+        elif hold := self._holds.of(run.path, run.inode):
+            try:
+                return self._look_through(run, known, hold)
+            except OSError:
+                # What a held directory says may be of the past; the path decides.
+                self._holds.drop(run.path)
+        if known is not None and self._tree.fingerprint(run.path, METADATA) == known:
+            return Unchanged()
+        return self._read(run, None)
+
+    def _look_through(self, run: KnownRun, known: Fingerprint | None, hold: Hold) -> Finding:
+        if known is not None:
+            held = self._holds.fingerprint(hold)
+            if held == known:
+                return Unchanged()
+            if held is None and self._tree.fingerprint(run.path, METADATA, hold.directory) == known:
+                self._holds.renew(hold, METADATA)
+                return Unchanged()
+        reading = self._read(run, hold.directory)
+        self._holds.renew(hold, METADATA)
+        return reading
+
+    def _read(self, run: KnownRun, held: int | None) -> Reading:
+        read_at = self._clock.time()
+        fingerprint, raw = self._tree.read_whole(run.path, METADATA, self._metadata_cap, held)
+        job = parse_metadata(raw, JobId.from_path(run.path), self._zone)
+        self._search_log(run, held, ended=job.status is not JobStatus.RUNNING)
+        job.wandb_url = run.log.url
+        fields = encode_job(job, log_scanned=run.log.scanned)
+        fields[FINGERPRINT] = fingerprint.encode()
+        return Reading(fields, fingerprint, self._is_settled(run, fingerprint, read_at))
+
+    def _is_settled(self, run: KnownRun, fingerprint: Fingerprint, read_at: float) -> bool:
+        changed_at = fingerprint.mtime_ns / 1e9
+        if changed_at <= read_at + self._settle:
+            return changed_at + self._settle < read_at
+        # The writer's clock is ahead of this one: go by when this fingerprint was first met.
+        met_before = fingerprint == run.fingerprint
+        return met_before and self._clock.monotonic() - run.read_at > self._settle
+
+    def _search_log(self, run: KnownRun, held: int | None, *, ended: bool) -> None:
+        wanted = run.log.wants(self._log_cap)
+        if not wanted and run.log.scanned is not None:
+            return
+        try:
+            size, data = self._tree.read_part(
+                run.path, LOG, run.log.scanned or 0, min(wanted, LOG_CHUNK), held
+            )
+        except OSError:
+            return  # no log, or not now: it is looked at again with the next heartbeat
+        run.log.feed(size, data, ended=ended)
+
+    def _look_for_file(self, run: KnownRun) -> Finding:
+        if run.fingerprint is None:
+            return Unchanged()
+        try:
+            listing = self._tree.list_directory(run.path)
+        except FileNotFoundError:
+            return DirectoryMissing()
+        except OSError as error:
+            return Trouble(f"cannot be listed: {error.strerror or error}", passing=False)
+        return Unchanged() if METADATA in listing.others else FileMissing()
+
+
+def beat_of(fields: Fields) -> float | None:
+    """The heartbeat of a running job in epoch seconds; None for any other job, or an unreadable one."""
+    standing = decode_standing(fields)
+    return standing.heartbeat_at if standing.status is JobStatus.RUNNING else None
