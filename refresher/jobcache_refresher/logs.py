@@ -10,7 +10,7 @@ LONGEST_LINE = 4096
 
 _ANSI = re.compile(rb"\x1b\[[0-?]*[ -/]*[@-~]")
 _MARK = b"WANDB"
-_ADDRESS = re.compile(rb"\burl=(https?://[!-~]{1,2000})")
+_ADDRESS = re.compile(rb"\burl= ?(https?://[!-~]{1,2000})")
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class LogSearch:
         whole = data.rfind(b"\n") + 1
         if ended or (whole == 0 and len(data) > LONGEST_LINE):
             whole = len(data)
-        self.url = find_address(data[:whole])
+        self.url = self.url or find_address(data[:whole])
         self.scanned = (self.scanned or 0) + whole
 
 

@@ -1,0 +1,96 @@
+"""A job as the fields of its hash, and back."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobcache import HardwareInfo, JobId, JobMetadata, JobStatus, jsontext
+from jobcache.codec import JOB_FIELDS, Vantage, decode_job, encode_job
+
+TEXT = st.text(st.characters()) | st.sampled_from(["\ud800", "\udcff", "\udc80\ud800", "\0", "\n"])
+NAME = st.binary(min_size=1, max_size=8).map(
+    lambda raw: raw.replace(b"/", b"_").replace(b"\0", b"0").decode("utf-8", "surrogateescape")
+)
+TIMES = st.none() | st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC))
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=10,
+)
+JOBS = st.builds(
+    JobMetadata,
+    name=NAME,
+    project=NAME,
+    group=NAME,
+    run_id=NAME,
+    job_key=TEXT,
+    start_time=TEXT,
+    last_heartbeat=TEXT,
+    status=st.sampled_from(JobStatus),
+    slurm_job_id=st.none() | TEXT,
+    hardware=st.builds(
+        HardwareInfo, chip=st.none() | TEXT, total_chips=st.integers(0, 2**31), hosts=st.lists(TEXT)
+    ),
+    config=st.dictionaries(TEXT, JSON, max_size=3),
+    wandb_url=st.none() | TEXT,
+    started_at=TIMES,
+    heartbeat_at=TIMES,
+)
+
+
+@given(job=JOBS)
+def test_nothing_is_lost(job: JobMetadata) -> None:
+    fields = encode_job(job, log_scanned=0)
+    assert JobId.from_path(job.id.path) == job.id
+    values = [fields.get(name) for name in JOB_FIELDS]
+    again = decode_job(JobId.from_path(job.id.path), values, None)
+    assert again == job
+
+
+@given(value=JSON)
+def test_json_is_exact(value: Any) -> None:
+    assert jsontext.loads(jsontext.dumps(value)) == value
+
+
+def test_json_of_the_producer() -> None:
+    written = json.dumps({"a": math.nan, "b": math.inf, "c": 2**200, "d": "\ud83d\ude00\ud800"})
+    value = jsontext.loads(written.encode())
+    assert math.isnan(value["a"])
+    assert (value["b"], value["c"], value["d"]) == (math.inf, 2**200, "\U0001f600\ud800")
+    assert jsontext.loads(jsontext.dumps(value))["c"] == 2**200
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"a": math.nan, "b": [math.inf]}, b'{"a":null,"b":[null]}'),
+        ({"a": "\udcff", "b": math.nan}, b'{"a":"\\udcff","b":null}'),
+        ({"a": 2**64}, b'{"a":18446744073709551616}'),
+    ],
+)
+def test_json_for_browsers_is_strict(value: Any, text: bytes) -> None:
+    assert jsontext.dumps_for_web(value) == text
+
+
+def test_a_hash_that_is_gone_is_no_job() -> None:
+    assert decode_job(JobId("p", "g", "n", "r"), [None] * len(JOB_FIELDS), None) is None
+
+
+def test_the_same_value_is_never_shared() -> None:
+    job = JobMetadata(name="n", project="p", group="g", run_id="r", config={"a": []})
+    fields = encode_job(job, log_scanned=None)
+    values = [fields.get(name) for name in JOB_FIELDS]
+    first, second = (decode_job(job.id, values, Vantage("/s", 0)) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    first.config["a"].append(1)
+    assert second.config == {"a": []}
+    assert first.metadata_path == "/s/p/g/n/r/metadata.json"
+    assert first.log_path is None

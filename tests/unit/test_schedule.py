@@ -1,0 +1,159 @@
+"""When to look where."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, cast
+
+import pytest
+
+from jobcache_refresher.clock import Clock
+from jobcache_refresher.patience import FilesystemHungError, PatientScanner, StoppedError
+from jobcache_refresher.scanner import Scan, Scanner
+from jobcache_refresher.schedule import Schedule
+from jobcache_refresher.scope import Scope
+from jobcache_refresher.workers import Workers
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.5, 1.0])
+class TestSchedule:
+    def schedule(self, jitter: float) -> Schedule:
+        return Schedule(poll=10, relist=60, resync=900, jitter=lambda: jitter)
+
+    def test_what_changed_lately_is_looked_at_every_poll(self, jitter: float) -> None:
+        assert self.schedule(jitter).quiet_interval(5) <= 10
+
+    def test_what_is_quiet_ever_more_rarely_but_at_least_once_in_a_resync(
+        self, jitter: float
+    ) -> None:
+        schedule = self.schedule(jitter)
+        intervals = [schedule.quiet_interval(age) for age in (0, 60, 600, 3600, 86400, 1e9)]
+        assert intervals == sorted(intervals)
+        assert 0.75 * 900 <= intervals[-1] <= 900
+
+    def test_a_new_run_is_found_anywhere_within_a_relist(self, jitter: float) -> None:
+        schedule = self.schedule(jitter)
+        assert schedule.listing_interval(1) + schedule.poll <= 60
+        assert schedule.listing_interval(2) + schedule.poll <= 60
+        assert schedule.listing_interval(3) + schedule.poll <= 900
+
+
+class TestWorkers:
+    @pytest.mark.parametrize("threads", [1, 2, 7])
+    def test_results_in_order(self, threads: int) -> None:
+        workers = Workers(threads, "t")
+        assert list(workers.map(lambda number: number * 2, range(1000))) == list(range(0, 2000, 2))
+        workers.close()
+
+    def test_bounded(self) -> None:
+        under_way, most, lock = 0, 0, threading.Lock()
+
+        def call(number: int) -> int:
+            nonlocal under_way, most
+            with lock:
+                under_way += 1
+                most = max(most, under_way)
+            time.sleep(0.001)
+            with lock:
+                under_way -= 1
+            return number
+
+        workers = Workers(3, "t")
+        assert len(list(workers.map(call, range(200)))) == 200
+        assert most <= 3
+        workers.close()
+
+    def test_an_error_reaches_whoever_asks(self) -> None:
+        workers = Workers(2, "t")
+
+        def call(number: int) -> int:
+            raise ValueError(number)
+
+        with pytest.raises(ValueError):
+            list(workers.map(call, range(100)))
+        assert list(workers.map(str, range(3))) == ["0", "1", "2"]
+        workers.close()
+
+    def test_threads_are_daemons_and_end(self) -> None:
+        workers = Workers(2, "jobcache-test-end")
+        list(workers.map(str, range(100)))
+        mine = [thread for thread in threading.enumerate() if "jobcache-test-end" in thread.name]
+        assert mine
+        assert all(thread.daemon for thread in mine)
+        workers.close()
+        for thread in mine:
+            thread.join(5)
+            assert not thread.is_alive()
+
+
+class HangingScanner:
+    """Scans when it is let."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.steps = 0
+        self.given_back: list[Scan] = []
+
+    def scan(self, scope: Scope, hints: Any, *, fresh_since: float) -> Scan:
+        self.go_on.wait(10)
+        return Scan(readings={b"late": {}})
+
+    def give_back(self, scan: Scan) -> None:
+        self.given_back.append(scan)
+
+    def close(self) -> None:
+        pass
+
+
+class TestPatience:
+    def patient(
+        self, scanner: HangingScanner, stop: threading.Event, timeout: float
+    ) -> PatientScanner:
+        return PatientScanner(cast("Scanner", scanner), timeout, stop, Clock())
+
+    def test_a_scan_that_hangs_is_given_up_and_its_findings_are_not_lost(self) -> None:
+        scanner = HangingScanner()
+        patient = self.patient(scanner, threading.Event(), 0.2)
+        with pytest.raises(FilesystemHungError, match=r"not answered for 0\.2 s"):
+            patient.scan(Scope.POLL, (), fresh_since=0)
+        assert _is_hung(patient)
+        with pytest.raises(FilesystemHungError, match="still"):
+            patient.scan(Scope.POLL, (), fresh_since=0)
+        scanner.go_on.set()
+        ends = time.monotonic() + 5
+        while _is_hung(patient):
+            assert time.monotonic() < ends
+            time.sleep(0.01)
+        assert b"late" in scanner.given_back[0].readings
+        assert b"late" in patient.scan(Scope.POLL, (), fresh_since=0).readings
+        patient.close()
+
+    def test_a_slow_scan_that_makes_steps_is_waited_for(self) -> None:
+        scanner = HangingScanner()
+        patient = self.patient(scanner, threading.Event(), 0.3)
+
+        def step() -> None:
+            for _ in range(8):
+                time.sleep(0.1)
+                scanner.steps += 1
+            scanner.go_on.set()
+
+        thread = threading.Thread(target=step)
+        thread.start()
+        assert patient.scan(Scope.POLL, (), fresh_since=0).readings
+        thread.join()
+        patient.close()
+
+    def test_a_stop_does_not_wait(self) -> None:
+        scanner, stop = HangingScanner(), threading.Event()
+        patient = self.patient(scanner, stop, 60)
+        stop.set()
+        with pytest.raises(StoppedError):
+            patient.scan(Scope.POLL, (), fresh_since=0)
+        scanner.go_on.set()
+        patient.close()
+
+
+def _is_hung(patient: PatientScanner) -> bool:
+    return patient.is_hung
