@@ -58,7 +58,7 @@ class StepRefresher:
         clock = self.time.clock
         self.keys = Keys(namespace)
         self.server = Server(Endpoint.find(url))
-        self.lease = Lease(self.server, self.keys, "test:1:0", 60, clock)
+        self.lease = Lease(self.server, self.keys, "test:1:0", 3600, clock)
         self.store = Store(self.server, self.keys, self.lease)
         self.tree = tree or Tree(str(status_dir))
         self.scanner = Scanner(self.tree, self.settings, clock)
@@ -70,6 +70,10 @@ class StepRefresher:
     def lead(self) -> None:
         assert self.lease.acquire()
         self.reconciler.assume()
+
+    def outwait_burials(self) -> None:
+        """Let as much time pass as files of a run that a client deleted do not count for."""
+        self.time.advance(self.settings.settle + 0.1)
 
     def refresh(self, scope: Scope = Scope.RELIST, **wanted: Any) -> bool:
         return self.reconciler.refresh(scope, Wanted(**wanted))

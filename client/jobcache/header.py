@@ -46,18 +46,27 @@ class Header:
             now=float(now or 0),
         )
 
-    def require_ready(self, where: str) -> Header:
-        """Return the header of a cache that may be answered from.
+    def require_schema(self, where: str) -> Header:
+        """Return the header of a cache that this version can read.
 
         Raises:
-            SchemaMismatch: a newer version of jobcache wrote the keys.
-            CacheNotReady: no refresher has completed a scan.
+            SchemaMismatch: another version of jobcache wrote the keys.
         """
         if self.schema is not None and self.schema != SCHEMA_VERSION:
             raise SchemaMismatch(
                 f"{where} holds schema version {self.schema}, this jobcache reads version "
                 f"{SCHEMA_VERSION}: install the version of jobcache that the refresher runs"
             )
+        return self
+
+    def require_ready(self, where: str) -> Header:
+        """Return the header of a cache that may be answered from.
+
+        Raises:
+            SchemaMismatch: another version of jobcache wrote the keys.
+            CacheNotReady: no refresher has completed a scan.
+        """
+        self.require_schema(where)
         if self.state is CacheState.ABSENT:
             raise CacheNotReady(
                 f"no refresher has written to {where}: start one with this URL and namespace"

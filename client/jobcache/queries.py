@@ -297,7 +297,7 @@ def counts(source: Source) -> Plan[Answer[JobCounts]]:
 def freshness(source: Source) -> Plan[Freshness]:
     """How fresh the cache is; never raises ``CacheNotReady``."""
     reply = yield Run(read_script("freshness"), (source.keys.meta,))
-    return Header.parse(reply[0]).freshness
+    return Header.parse(reply[0]).require_schema(source.where).freshness
 
 
 def meta(source: Source) -> Plan[dict[str, str]]:
@@ -319,7 +319,8 @@ def wait_until_ready(source: Source, timeout: float) -> Plan[Freshness]:
             return header.require_ready(source.where).freshness
         except CacheNotReady as not_ready:
             if waited >= timeout:
-                raise CacheNotReady(f"{not_ready} (waited {timeout:g} s)") from None
+                waiting = f" (waited {timeout:g} s)" if timeout else ""
+                raise CacheNotReady(f"{not_ready}{waiting}") from None
         waited = yield Pause(min(0.1, max(0.0, timeout - waited)))
 
 

@@ -50,6 +50,7 @@ class Discovery:
         self._clock = clock
         self._workers = workers
         self._settle = settle
+        self._counts = True
 
     def discover(self, scope: Scope, hints: Iterable[bytes], fresh_since: float) -> int:
         """List what is due, from the root down; returns how many directories could not be listed.
@@ -57,6 +58,8 @@ class Discovery:
         Raises:
             RootFaultError: the root cannot be believed. The snapshot is as before.
         """
+        # Hints may come one right after the other: only a scan by schedule is one more observation of an absence.
+        self._counts = scope is not Scope.HINTS
         self._look_at_root()
         pointed_at: set[bytes] = set()
         for path in hints:
@@ -145,7 +148,7 @@ class Discovery:
             directory.changed_at = self._clock.monotonic()
         for name in children:
             if name not in listing.subdirectories:
-                children[name] += 1
+                children[name] = max(1, children[name] + self._counts)
         for name, child in listing.subdirectories.items():
             if directory.path == ROOT and name in NOT_PROJECTS:
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -22,9 +23,16 @@ START_TIMEOUT = 10.0
 LONGEST_SOCKET = 100
 """Bytes of a socket's path that every system takes."""
 
-# The shell holds the server and reads a pipe that nobody writes to: its end means that the owner is gone, however
-# it died.
-_KEEPER = 'dir=$1; shift; "$@" & server=$!; read _; kill $server; wait $server; rm -rf "$dir"'
+# The shell holds the server, and a child of it reads a pipe that nobody writes to: the pipe's end means that the owner
+# is gone, however it died. A server that ends by itself takes the shell along.
+_KEEPER = """
+dir=$1; shift; exec 3<&0
+"$@" 3<&- & server=$!
+{ read _ <&3; kill $server; } & reader=$!
+exec 3<&-
+wait $server
+kill $reader; rm -rf "$dir"
+"""
 
 
 class EmbeddedServer:
@@ -55,8 +63,8 @@ class EmbeddedServer:
         """
         directory = Path(self._directory)
         address = ["--bind", "127.0.0.1", "--port", str(self._port or 0)]
-        output = directory / "server.log"
-        with output.open("wb") as log:
+        directory.mkdir(mode=0o700)
+        with tempfile.TemporaryFile() as log:
             self._keeper = subprocess.Popen(  # noqa: S603 - fixed words and our own paths
                 ["/bin/sh", "-c", _KEEPER, "sh", self._directory, self._binary]
                 + [*address, "--unixsocket", f"{directory}/server.sock", "--unixsocketperm", "700"]
@@ -67,10 +75,11 @@ class EmbeddedServer:
                 stderr=log,
                 start_new_session=True,
             )
-        if not self._answers():
-            said = output.read_text("utf-8", "replace").strip().splitlines()[-1:]
-            self.stop()
-            raise CacheUnavailable(f"the embedded server did not start: {''.join(said)}")
+            if not self._answers():
+                log.seek(0)
+                said = log.read().decode("utf-8", "replace").strip().splitlines()[-1:]
+                self.stop()
+                raise CacheUnavailable(f"the embedded server did not start: {''.join(said)}")
 
     def stop(self) -> None:
         """End the server and remove its directory."""
@@ -125,8 +134,9 @@ def find_binary() -> str:
 
 
 def _private_directory() -> str:
-    directory = tempfile.mkdtemp(prefix="jobcache-")
+    """A path that nobody else uses; nothing is there before the server starts."""
+    name = f"jobcache-{secrets.token_hex(8)}"
+    directory = os.path.join(tempfile.gettempdir(), name)
     if len(os.fsencode(directory)) + len("/server.sock") > LONGEST_SOCKET:
-        os.rmdir(directory)
-        directory = tempfile.mkdtemp(prefix="jobcache-", dir="/tmp")
+        return f"/tmp/{name}"  # noqa: S108 - made with mode 0700, and never an existing one
     return directory

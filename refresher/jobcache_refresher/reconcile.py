@@ -70,6 +70,8 @@ class Reconciler:
         }
         self._pending: dict[bytes, Fields] = {}
         """What was read, and is not in Redis yet."""
+        self._buried: dict[bytes, float] = {}
+        """Runs that a client deleted, and the monotonic time from which their files count again."""
         self._completed_at: float | None = None
         self._position = ""
         self._degraded: str | None = None
@@ -114,12 +116,13 @@ class Reconciler:
         place = self._store.place()
         self._position = wanted.position or self._position
         for path in wanted.dropped:
-            self._forget(path)
+            self._bury(path)
+        risen = self._rise()
         since = self._completed_at if self._completed_at is not None else place.now
         try:
             scan = self._patient.scan(
                 scope,
-                wanted.hints | wanted.dropped,
+                wanted.hints | risen,
                 fresh_since=since - self._settings.stale_after,
             )
         except RootFaultError as fault:
@@ -129,6 +132,8 @@ class Reconciler:
             self._degrade(f"status_dir={self._settings.status_dir!r} hangs: {hung}")
             raise
         self._pending.update(scan.readings)
+        for path in self._buried.keys() & self._pending.keys():
+            del self._pending[path]
         held = self._held(scan, wanted.release)
         self._apply(() if held else scan.gone, place)
         if scope is not Scope.HINTS:
@@ -155,15 +160,32 @@ class Reconciler:
             # Somebody else changed or deleted the job meanwhile: look at both sides again.
             record = self._store.reload(path)
             if record is None:
-                self._forget(path)
+                self._bury(path)
             else:
                 self.records[path] = record
-            self._scanner.distrust(path)
+                self._scanner.distrust(path)
         elif operation.fields:
             self.records[path] = Record(operation.fields, outcome.revision)
         else:
             self._forget(path)
             self._scanner.forget(path)
+
+    def _bury(self, path: bytes) -> None:
+        """Forget a job that a client deleted.
+
+        Its files were removed a moment ago, on another host: for as long as the filesystem may show old attributes,
+        what it shows of them does not count. If they are there after that, they are the truth.
+        """
+        self._forget(path)
+        self._buried[path] = self._clock.monotonic() + self._settings.settle
+
+    def _rise(self) -> frozenset[bytes]:
+        """The runs whose files count again; they are to be read whatever their fingerprint."""
+        now = self._clock.monotonic()
+        risen = frozenset(path for path, until in self._buried.items() if until <= now)
+        for path in risen:
+            del self._buried[path]
+        return risen
 
     def _forget(self, path: bytes) -> None:
         self.records.pop(path, None)
@@ -172,11 +194,12 @@ class Reconciler:
     def _held(self, scan: Scan, release: bool) -> int:
         """How many deletions wait for an operator; 0 when none does."""
         known = self.records.keys() | self._pending.keys()
-        vanishing = sum(path in known for path in scan.gone)
-        much = vanishing > self._settings.hold_fraction * len(known)
-        if release or vanishing <= self._settings.hold_minimum or not much:
+        waiting = sum(path in known for path in scan.gone)
+        # Those seen to be absent only once count as well: what vanishes at once may be noticed in two scans.
+        much = scan.vanishing > self._settings.hold_fraction * len(known)
+        if release or scan.vanishing <= self._settings.hold_minimum or not much:
             return 0
-        return vanishing
+        return waiting
 
     def _complete(self, place: Place, scan: Scan, held: int, seconds: float) -> float:
         reason = ""

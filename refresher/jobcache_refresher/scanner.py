@@ -36,6 +36,9 @@ from jobcache_refresher.workers import Workers
 
 log = logging.getLogger(__name__)
 
+PASSING_LOOKS = 4
+"""Looks in a row, two a scan, that find a file in the middle of being written before that is reported."""
+
 UNKNOWN = Fingerprint(0, 0, 0, 0)
 """Equal to no file's."""
 
@@ -48,6 +51,8 @@ class Scan:
     """Fields of the runs that were read, by path."""
     gone: list[bytes] = field(default_factory=list)
     """Runs whose absence is confirmed."""
+    vanishing: int = 0
+    """How many runs are absent, confirmed or not."""
     errors: int = 0
     """Directories and files that cannot be read, or not as a job."""
     examined: int = 0
@@ -149,14 +154,17 @@ class Scanner:
             for run in self.snapshot.runs.values()
             if run.path in pointed_at or self._is_due(run, scope, fresh_since)
         ]
-        torn = self._examine(scan, due, pointed_at, fresh_since)
-        self._examine(scan, torn, pointed_at, fresh_since)
+        counts = scope is not Scope.HINTS
+        torn = self._examine(scan, due, pointed_at, fresh_since, counts)
+        self._examine(scan, torn, pointed_at, fresh_since, counts)
         scan.readings, self._readings = self._readings, {}
         scan.errors += sum(
             run.trouble is not None and not self.snapshot.is_gone(run.path)
             for run in self.snapshot.runs.values()
         )
-        scan.gone = self._confirmed_absences()
+        scan.gone = self._absent(CONFIRMATIONS)
+        scan.vanishing = len(self._absent(1))
+        self._prune()
         return scan
 
     def give_back(self, scan: Scan) -> None:
@@ -200,9 +208,17 @@ class Scanner:
         return unsettled or run.look_at <= self._clock.monotonic()
 
     def _examine(
-        self, scan: Scan, runs: list[KnownRun], forced: frozenset[bytes], fresh_since: float
+        self,
+        scan: Scan,
+        runs: list[KnownRun],
+        forced: frozenset[bytes],
+        fresh_since: float,
+        counts: bool,
     ) -> list[KnownRun]:
-        """Look at runs; returns those that were caught in the middle of being written."""
+        """Look at runs; returns those that were caught in the middle of being written.
+
+        ``counts`` is whether what is missing counts as observed once more.
+        """
 
         def examine(run: KnownRun) -> Finding:
             live = run.is_live(fresh_since)
@@ -216,27 +232,35 @@ class Scanner:
                 self._readings[run.path] = finding.fields
             if isinstance(finding, Trouble) and finding.passing:
                 torn.append(run)
-            self._note(run, finding)
+            self._note(run, finding, counts)
             self._progress(done, len(runs))
         return torn
 
-    def _note(self, run: KnownRun, finding: Finding) -> None:
+    def _note(self, run: KnownRun, finding: Finding, counts: bool) -> None:
         now = self._clock.time()
         if isinstance(finding, Trouble):
-            if run.trouble is None:
-                run.changed_at = now
-            if run.trouble != finding.reason:
-                log.warning("%s: %s", shown(run.path), finding.reason)
-            run.trouble = finding.reason
+            self._note_trouble(run, finding, now)
         else:
-            run.trouble = None
-        run.file_missed = run.file_missed + 1 if isinstance(finding, FileMissing) else 0
+            run.trouble, run.troubled = None, 0
+        if not isinstance(finding, FileMissing):
+            run.file_missed = 0
+        elif counts:
+            run.file_missed += 1
         if isinstance(finding, DirectoryMissing):
             self._discovery.doubt(run.path.rpartition(b"/")[0])
         if isinstance(finding, Reading):
             self._note_reading(run, finding)
         unchanged_for = max(0.0, now - run.changed_at)
         run.look_at = self._clock.monotonic() + self._schedule.quiet_interval(unchanged_for)
+
+    def _note_trouble(self, run: KnownRun, trouble: Trouble, now: float) -> None:
+        if run.troubled == 0:
+            run.changed_at = now
+        run.troubled += 1
+        # A file caught while it is written is nothing to report, unless it stays so.
+        if run.troubled == (PASSING_LOOKS if trouble.passing else 1):
+            log.warning("%s: %s", shown(run.path), trouble.reason)
+        run.trouble = trouble.reason
 
     def _note_reading(self, run: KnownRun, reading: Reading) -> None:
         if run.fingerprint != reading.fingerprint:
@@ -246,20 +270,28 @@ class Scanner:
         run.settled = reading.settled
         run.beat = beat_of(reading.fields)
 
-    def _confirmed_absences(self) -> list[bytes]:
-        gone = [run.path for run in self.snapshot.runs.values() if run.file_missed >= CONFIRMATIONS]
-        for directory in list(self.snapshot.directories.values()):
-            for name, missed in list(directory.children.items()):
-                if missed >= CONFIRMATIONS:
-                    gone += self._absent_below(join(directory.path, name))
+    def _absent(self, observations: int) -> list[bytes]:
+        """Runs with a file that are gone, as far as so many observations in a row have it."""
+        gone = [run.path for run in self.snapshot.runs.values() if run.file_missed >= observations]
+        for path in self._missing(observations):
+            below = self.snapshot.runs_below(path)
+            gone += [run.path for run in below if run.fingerprint is not None]
         return gone
 
-    def _absent_below(self, path: bytes) -> list[bytes]:
-        """Runs with a file below a path that is gone; what never had one is dropped at once."""
-        runs = list(self.snapshot.runs_below(path))
-        for run in runs:
-            if run.fingerprint is None:
-                self.snapshot.forget(run.path)
-        if not runs:
-            self.snapshot.prune(path)
-        return [run.path for run in runs if run.fingerprint is not None]
+    def _prune(self) -> None:
+        """Drop what is gone and never was a job."""
+        for path in self._missing(CONFIRMATIONS):
+            runs = list(self.snapshot.runs_below(path))
+            for run in runs:
+                if run.fingerprint is None:
+                    self.snapshot.forget(run.path)
+            if not runs:
+                self.snapshot.prune(path)
+
+    def _missing(self, observations: int) -> list[bytes]:
+        return [
+            join(directory.path, name)
+            for directory in self.snapshot.directories.values()
+            for name, missed in directory.children.items()
+            if missed >= observations
+        ]

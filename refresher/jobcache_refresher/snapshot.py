@@ -66,6 +66,8 @@ class KnownRun:
     """Last heartbeat in epoch seconds if it says ``running``, else None."""
     trouble: str | None = None
     """Why it could not be read last time."""
+    troubled: int = 0
+    """How many looks in a row could not read it."""
     file_missed: int = 0
     """How many whole listings of its directory in a row lacked the file."""
     look_at: float = NEVER

@@ -144,6 +144,8 @@ class TreeMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.dirty)
     @rule()
     def settle(self) -> None:
+        self.rig.refresh(Scope.POLL)
+        self.rig.refresher.outwait_burials()
         self.rig.settle()
         assert_agrees(self.rig)
         self.dirty = False

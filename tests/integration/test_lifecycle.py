@@ -1,0 +1,394 @@
+"""Refreshers and caches that live: threads, leases, requests, restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobcache import CacheState, CacheUnavailable, ConfigError, JobCache, JobStatus
+from jobcache_refresher import EmbeddedServer, LocalJobCache, Refresher
+from jobcache_refresher.tree import Tree
+from tests.contract.compare import names_of
+from tests.faults.faulty import FaultyTree
+from tests.servers import RunningServer, running_server
+from tests.trees import Names, delete_run, write_run
+
+RUN: Names = ("p", "g", "n", "r1")
+OTHER: Names = ("p", "g", "n", "r2")
+
+
+def wait_for(what: Callable[[], object], timeout: float = 5.0) -> float:
+    """Seconds until something is true; fails after the timeout."""
+    began = time.monotonic()
+    while not what():
+        assert time.monotonic() - began < timeout, "waited in vain"
+        time.sleep(0.01)
+    return time.monotonic() - began
+
+
+@contextmanager
+def alive(
+    server: RunningServer, status_dir: Path, namespace: str, **settings: Any
+) -> Iterator[tuple[Refresher, JobCache]]:
+    settings.setdefault("poll_interval", 0.2)
+    refresher = Refresher(status_dir, url=server.url, namespace=namespace, **settings)
+    with refresher, JobCache(server.url, namespace=namespace) as cache:
+        yield refresher, cache
+
+
+def leader(server: RunningServer, status_dir: Path, namespace: str, lease_ttl: float = 1) -> str:
+    """A program that leads until it is killed, and says so when it does."""
+    settings = f"poll_interval=0.1, namespace={namespace!r}, lease_ttl={lease_ttl}"
+    return textwrap.dedent(f"""
+        import time
+        from jobcache_refresher import Refresher
+        with Refresher({str(status_dir)!r}, url={server.url!r}, {settings}):
+            print("up", flush=True)
+            time.sleep(60)
+    """)
+
+
+class TestRefresher:
+    def test_start_is_the_first_full_scan(
+        self, real_server: RunningServer, status_dir: Path, namespace: str
+    ) -> None:
+        write_run(status_dir, RUN)
+        with alive(real_server, status_dir, namespace) as (_, cache):
+            assert names_of(cache.list_all_jobs()) == [RUN]
+            assert cache.freshness().state is CacheState.READY
+
+    def test_changes_become_visible_and_stop_becoming_so(
+        self, valkey: RunningServer, status_dir: Path, namespace: str
+    ) -> None:
+        write_run(status_dir, RUN)
+        with alive(valkey, status_dir, namespace) as (refresher, cache):
+            write_run(status_dir, OTHER)
+            assert wait_for(lambda: cache.get_job(*OTHER)) < 1.7
+            write_run(status_dir, RUN, status="failed")
+            assert wait_for(lambda: cache.get_dashboard_stats().failed) < 1.7
+            delete_run(status_dir, RUN)
+            wait_for(lambda: cache.get_job(*RUN) is None)
+            refresher.close()
+            write_run(status_dir, RUN)
+            time.sleep(0.5)
+            assert cache.get_job(*RUN) is None
+            assert cache.freshness().state is CacheState.READY
+            assert (cache.freshness().age or 0) > 0.4
+
+    def test_async_lifecycle(self, valkey: RunningServer, status_dir: Path, namespace: str) -> None:
+        async def live() -> None:
+            refresher = Refresher(status_dir, url=valkey.url, namespace=namespace)
+            await refresher.start()
+            cache = JobCache(valkey.url, namespace=namespace)
+            await cache.start()
+            assert cache.list_all_jobs() == []
+            await cache.stop()
+            await refresher.stop()
+
+        asyncio.run(live())
+
+    def test_nothing_is_left_behind(
+        self, valkey: RunningServer, status_dir: Path, namespace: str
+    ) -> None:
+        write_run(status_dir, RUN)
+        with alive(valkey, status_dir, namespace):
+            time.sleep(0.3)
+        with valkey.client() as redis:
+            assert redis.get(f"jobcache:{{{namespace}}}:lease") is None
+        ends = time.monotonic() + 3
+        while mine := [one for one in threading.enumerate() if one.name.startswith("jobcache")]:
+            assert time.monotonic() < ends, mine
+            time.sleep(0.02)
+        held = os.listdir("/proc/self/fd")
+        assert not [fd for fd in held if str(status_dir) in _target(fd)]
+
+    def test_redis_that_is_not_there(self, status_dir: Path, tmp_path: Path) -> None:
+        with pytest.raises(CacheUnavailable, match=r"absent\.sock"):
+            Refresher(status_dir, url=f"unix://{tmp_path}/absent.sock").open()
+
+    def test_a_status_dir_that_is_not_there(self, valkey: RunningServer, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"status_dir='.*absent'.*No such file"):
+            Refresher(tmp_path / "absent", url=valkey.url).open()
+
+
+class TestRequests:
+    def test_refresh_waits_for_a_scan_that_began_later(
+        self, valkey: RunningServer, status_dir: Path, namespace: str
+    ) -> None:
+        with alive(valkey, status_dir, namespace, poll_interval=60) as (_, cache):
+            for number in range(5):
+                names = ("p", "g", "n", f"r{number}")
+                write_run(status_dir, names)
+                cache.refresh(wait=True, timeout=5)
+                assert cache.get_job(*names) is not None
+
+    def test_refresh_without_a_refresher(
+        self, valkey: RunningServer, status_dir: Path, namespace: str
+    ) -> None:
+        with alive(valkey, status_dir, namespace) as (refresher, cache):
+            refresher.close()
+            with pytest.raises(CacheUnavailable, match=r"within 0\.2 s"):
+                cache.refresh(wait=True, timeout=0.2)
+
+    def test_invalidate_reaches_the_scanner_at_once(
+        self, valkey: RunningServer, status_dir: Path, namespace: str
+    ) -> None:
+        with alive(valkey, status_dir, namespace, poll_interval=60) as (_, cache):
+            write_run(status_dir, RUN)
+            cache.invalidate(*RUN)
+            assert wait_for(lambda: cache.get_job(*RUN)) < 1
+            write_run(status_dir, RUN, status="failed")
+            cache.invalidate(*RUN)
+            assert wait_for(lambda: cache.get_dashboard_stats().failed) < 1
+
+    def test_delete_while_the_refresher_lives(
+        self, valkey: RunningServer, status_dir: Path, namespace: str
+    ) -> None:
+        write_run(status_dir, RUN)
+        write_run(status_dir, OTHER)
+        with alive(valkey, status_dir, namespace) as (_, cache):
+            delete_run(status_dir, RUN)
+            cache.delete_job(*RUN)
+            cache.delete_job(*OTHER)  # whose files are still there
+            assert cache.list_all_jobs() == []
+            wait_for(lambda: names_of(cache.list_all_jobs()) == [OTHER])
+            cache.refresh(wait=True)
+            assert names_of(cache.list_all_jobs()) == [OTHER]
+
+    def test_a_deletion_while_no_refresher_runs_is_not_undone_by_the_next(
+        self, valkey: RunningServer, status_dir: Path, namespace: str
+    ) -> None:
+        write_run(status_dir, RUN)
+        write_run(status_dir, OTHER)
+        with alive(valkey, status_dir, namespace):
+            pass
+        with JobCache(valkey.url, namespace=namespace) as cache:
+            delete_run(status_dir, RUN)
+            assert cache.delete_job(*RUN)
+            assert cache.delete_job(*OTHER)
+        with alive(valkey, status_dir, namespace) as (_, cache):
+            cache.refresh(wait=True)
+            assert names_of(cache.list_all_jobs()) == [OTHER]
+
+
+class TestLeadership:
+    def test_a_standby_takes_over_within_a_second(
+        self, real_server: RunningServer, status_dir: Path, namespace: str
+    ) -> None:
+        write_run(status_dir, RUN)
+        with (
+            alive(real_server, status_dir, namespace) as (first, cache),
+            alive(real_server, status_dir, namespace) as (second, _),
+        ):
+            assert (first.leads, second.leads) == (True, False)
+            first.close()
+            assert wait_for(lambda: second.leads) < 1
+            write_run(status_dir, OTHER)
+            wait_for(lambda: cache.get_job(*OTHER))
+
+    def test_killed_and_replaced_when_the_lease_ends(
+        self, valkey: RunningServer, status_dir: Path, namespace: str
+    ) -> None:
+        write_run(status_dir, RUN)
+        code = leader(valkey, status_dir, namespace)
+        victim = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+        assert victim.stdout is not None
+        assert victim.stdout.readline() == b"up\n"
+        with alive(valkey, status_dir, namespace, lease_ttl=1) as (standby, cache):
+            assert not standby.leads
+            victim.kill()
+            victim.wait()
+            victim.stdout.close()
+            assert wait_for(lambda: standby.leads) < 2.5
+            write_run(status_dir, OTHER)
+            wait_for(lambda: cache.get_job(*OTHER))
+
+    def test_a_paused_leader_writes_nothing_more(
+        self, real_server: RunningServer, status_dir: Path, namespace: str
+    ) -> None:
+        code = leader(real_server, status_dir, namespace, lease_ttl=3)
+        paused = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert paused.stdout is not None
+        assert paused.stderr is not None
+        try:
+            assert paused.stdout.readline() == b"up\n"
+            paused.send_signal(signal.SIGSTOP)
+            with alive(real_server, status_dir, namespace, lease_ttl=3) as (standby, cache):
+                wait_for(lambda: standby.leads)
+                write_run(status_dir, RUN)
+                wait_for(lambda: cache.get_job(*RUN))
+                holder = cache.meta()["refresher"]
+                paused.send_signal(signal.SIGCONT)
+                time.sleep(0.5)
+                assert cache.meta()["refresher"] == holder
+                assert standby.leads
+        finally:
+            paused.kill()
+            paused.wait()
+            paused.stdout.close()
+            paused.stderr.close()
+
+
+class TestRestart:
+    def test_reads_only_what_changed_and_is_never_blank(
+        self,
+        valkey: RunningServer,
+        status_dir: Path,
+        namespace: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        for number in range(200):
+            directory = write_run(status_dir, ("p", "g", "n", f"r{number}"), status="completed")
+            os.utime(directory / "metadata.json", (1e9, 1e9))
+        with alive(valkey, status_dir, namespace):
+            pass
+        write_run(status_dir, ("p", "g", "n", "r7"), status="failed")
+        write_run(status_dir, ("p", "g", "n", "new"), status="failed")
+        read: list[bytes] = []
+        original = Tree.read_whole
+
+        def counted(self: Tree, path: bytes, *rest: Any) -> Any:
+            read.append(path)
+            return original(self, path, *rest)
+
+        monkeypatch.setattr(Tree, "read_whole", counted)
+        seen: set[int] = set()
+        stop = threading.Event()
+
+        def watch() -> None:
+            with JobCache(valkey.url, namespace=namespace) as reader:
+                while not stop.is_set():
+                    seen.add(reader.get_dashboard_stats().total_jobs)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        with alive(valkey, status_dir, namespace) as (_, cache):
+            assert cache.get_dashboard_stats().failed == 2
+        stop.set()
+        watcher.join()
+        assert set(read) == {b"p/g/n/r7", b"p/g/n/new"}
+        assert seen <= {200, 201}
+
+    @pytest.mark.parametrize("flush", ["FLUSHALL", "FLUSHDB"])
+    def test_a_flushed_cache_is_rebuilt_from_memory(
+        self, status_dir: Path, namespace: str, flush: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(20):
+            write_run(status_dir, ("p", "g", "n", f"r{number}"), status="completed")
+        with (
+            running_server("valkey-9") as server,
+            alive(server, status_dir, namespace) as (_, cache),
+            server.client() as redis,
+        ):
+            epoch = cache.freshness().epoch
+            redis.execute_command(flush)
+            wait_for(lambda: cache.freshness().state is CacheState.READY)
+            assert cache.freshness().epoch != epoch
+            assert cache.get_dashboard_stats().total_jobs == 20
+
+
+class TestHungFilesystem:
+    def test_neither_the_clients_nor_the_end_wait_for_it(
+        self,
+        valkey: RunningServer,
+        status_dir: Path,
+        namespace: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        trees: list[FaultyTree] = []
+
+        def make(root: str) -> FaultyTree:
+            trees.append(FaultyTree(root))
+            return trees[-1]
+
+        monkeypatch.setattr("jobcache_refresher.refresher.Tree", make)
+        write_run(status_dir, RUN)
+        with alive(valkey, status_dir, namespace, hang_timeout=0.5) as (refresher, cache):
+            trees[0].go_on.clear()
+            wait_for(lambda: cache.freshness().state is CacheState.DEGRADED)
+            assert "hangs" in (cache.freshness().reason or "")
+            wait_for(lambda: not refresher.leads)
+            assert names_of(cache.list_all_jobs()) == [RUN]
+            write_run(status_dir, OTHER)
+            trees[0].go_on.set()
+            wait_for(lambda: cache.get_job(*OTHER))
+            assert cache.freshness().state is CacheState.READY
+            trees[0].go_on.clear()
+            time.sleep(0.3)
+            began = time.monotonic()
+            refresher.close()
+            assert time.monotonic() - began < 5
+            trees[0].go_on.set()
+
+
+class TestLocal:
+    def test_everything_in_one_object(self, status_dir: Path) -> None:
+        write_run(status_dir, RUN)
+
+        async def live() -> None:
+            cache = LocalJobCache(status_dir, "polling", 0.2)
+            await cache.start()
+            assert names_of(cache.list_all_jobs()) == [RUN]
+            write_run(status_dir, OTHER, status="failed")
+            while cache.get_job(*OTHER) is None:
+                await asyncio.sleep(0.05)
+            assert cache.list_all_jobs(status=JobStatus.FAILED)[0].run_id == "r2"
+            cache.invalidate(*RUN)
+            await cache.stop()
+
+        asyncio.run(live())
+
+    def test_a_bad_directory_leaves_no_server(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError):
+            LocalJobCache(tmp_path / "absent").open()
+
+
+class TestEmbedded:
+    def test_private_and_without_a_trace(self) -> None:
+        with EmbeddedServer() as server:
+            directory = Path(server.url.removeprefix("unix://")).parent
+            assert directory.stat().st_mode & 0o777 == 0o700
+        assert not directory.exists()
+
+    @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+    def test_gone_with_its_owner_however_it_ends(self, how: signal.Signals) -> None:
+        code = """
+            import time
+            from jobcache_refresher import EmbeddedServer
+            server = EmbeddedServer()
+            server.start()
+            print(server.url, flush=True)
+            time.sleep(60)
+        """
+        owner = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE
+        )
+        assert owner.stdout is not None
+        url = owner.stdout.readline().decode().strip()
+        owner.send_signal(how)
+        owner.wait()
+        owner.stdout.close()
+        wait_for(lambda: not Path(url.removeprefix("unix://")).parent.exists())
+
+
+def _target(fd: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return ""
