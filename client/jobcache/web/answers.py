@@ -1,0 +1,108 @@
+"""What a request is answered with: JSON, with the worker and the freshness in headers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message, Send
+
+from jobcache.errors import CacheNotReady, CacheUnavailable, JobCacheError
+from jobcache.ids import decode_name
+from jobcache.jsontext import dumps_for_web
+from jobcache.models import Freshness, JobMetadata
+from jobcache.web.query import BadParameter
+
+RETRY = {"Retry-After": "2"}
+"""Seconds after which a client may ask again when there is no answer yet."""
+
+
+def show_job(job: JobMetadata) -> dict[str, Any]:
+    """A job as JSON: its fields, its id as a path, and what follows from them."""
+    return {
+        **json_fields(job),
+        "id": decode_name(job.id.path),
+        "duration": job.duration,
+        "is_stale": job.is_stale,
+        "hardware": json_fields(job.hardware),
+    }
+
+
+def json_fields(model: BaseModel) -> dict[str, Any]:
+    """The fields of a flat model, times as text.
+
+    ``model_dump()`` would copy every config, and in JSON mode replace the bytes in its keys that are no UTF-8.
+    """
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value for name, value in model
+    }
+
+
+def answer(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """JSON from this worker, not to be kept."""
+    return Response(
+        dumps_for_web(body),
+        status,
+        {"Cache-Control": "no-store", "X-Jobcache-Worker": str(os.getpid()), **(headers or {})},
+        media_type="application/json",
+    )
+
+
+def freshness_headers(fresh: Freshness) -> dict[str, str]:
+    """How fresh an answer is; the age in seconds, while there is one."""
+    age = {} if fresh.age is None else {"X-Jobcache-Age": f"{fresh.age:.3f}"}
+    return {
+        "X-Jobcache-State": fresh.state.value,
+        "X-Jobcache-Epoch": fresh.epoch,
+        "X-Jobcache-Generation": str(fresh.generation),
+        **age,
+    }
+
+
+def without_body(send: Send) -> Send:
+    """Send headers only, as HEAD wants it; gunicorn warns of a body."""
+
+    async def send_head(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return send_head
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return answer({"error": error.detail}, status=error.status_code, headers=error.headers)
+
+
+async def _reject(_: Request, error: Exception) -> Response:
+    return answer({"error": str(error)}, status=400)
+
+
+async def _postpone(_: Request, error: Exception) -> Response:
+    return answer({"error": str(error)}, status=503, headers=RETRY)
+
+
+async def _fail(_: Request, error: Exception) -> Response:
+    return answer({"error": str(error)}, status=500)
+
+
+async def _crash(_: Request, __: Exception) -> Response:
+    return answer({"error": "internal error: see the log of the worker"}, status=500)
+
+
+EXCEPTION_HANDLERS: Mapping[Any, Any] = {
+    HTTPException: _refuse,
+    BadParameter: _reject,
+    CacheNotReady: _postpone,
+    CacheUnavailable: _postpone,
+    JobCacheError: _fail,
+    Exception: _crash,
+}
+"""What each error is answered with. None of the messages holds a password or a traceback."""

@@ -1,0 +1,195 @@
+"""The endpoints, and the life of a worker."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from jobcache.aio import AsyncJobCache
+from jobcache.errors import CacheNotReady, CacheUnavailable, ConfigError, SchemaMismatch
+from jobcache.keys import check_namespace
+from jobcache.models import Freshness
+from jobcache.queries import CHUNK, Cursor, read_status
+from jobcache.web.answers import (
+    EXCEPTION_HANDLERS,
+    RETRY,
+    answer,
+    freshness_headers,
+    json_fields,
+    show_job,
+    without_body,
+)
+from jobcache.web.query import Query, path_names, sent_path
+
+ENDPOINTS = {
+    "/api/jobs": "project= group= status= limit=100 cursor=",
+    "/api/jobs/running": "",
+    "/api/jobs/recent": "hours=24 limit=50",
+    "/api/jobs/{project}/{group}/{name}": "every run of one job",
+    "/api/jobs/{project}/{group}/{name}/{run_id}": "one run",
+    "/api/projects": "",
+    "/api/dashboard/stats": "",
+    "/api/health": "200 when ready or degraded, else 503",
+}
+"""What ``GET /`` lists: the paths, and the parameters of each with their defaults."""
+
+
+class JobApi:
+    """The ASGI application.
+
+    Args:
+        cache: what to answer from; by default one that the environment configures.
+    """
+
+    def __init__(self, cache: AsyncJobCache | None = None) -> None:
+        self._configured = cache
+        routes = {
+            "/": self.index,
+            "/api/health": self.health,
+            "/api/jobs": self.jobs,
+            "/api/jobs/running": self.running,
+            "/api/jobs/recent": self.recent,
+            "/api/jobs/{project}/{group}/{name}": self.runs,
+            "/api/jobs/{project}/{group}/{name}/{run_id}": self.job,
+            "/api/projects": self.projects,
+            "/api/dashboard/stats": self.stats,
+        }
+        self._http = Starlette(
+            routes=[Route(path, endpoint) for path, endpoint in routes.items()],
+            exception_handlers=EXCEPTION_HANDLERS,
+        )
+        self._http.router.redirect_slashes = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the worker's life."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        if scope["type"] == "http":
+            # Routes match what the client sent, still encoded: a decoded name may hold anything, "%2F" included.
+            scope = {**scope, "path": sent_path(scope)}
+            if scope["method"] == "HEAD":
+                send = without_body(send)
+        await self._http(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        # Starlette's own lifespan would report a bad setting as a traceback.
+        await receive()
+        try:
+            cache = self._cache
+        except ConfigError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await cache.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    @property
+    def _cache(self) -> AsyncJobCache:
+        if self._configured is None:
+            self._configured = AsyncJobCache(namespace=_configured_namespace())
+        return self._configured
+
+    # Endpoints
+
+    async def index(self, _: Request) -> Response:
+        """What there is to ask for."""
+        return answer({"jobcache": ENDPOINTS})
+
+    async def health(self, _: Request) -> Response:
+        """Whether queries are answered, and how old the answers are."""
+        try:
+            await self._cache.list_all_jobs(limit=0)
+            found, serves = self._fresh, True
+        except CacheNotReady:
+            found, serves = await self._cache.freshness(), False
+        except (CacheUnavailable, SchemaMismatch) as error:
+            state = {"state": "unavailable", "reason": str(error), "worker": os.getpid()}
+            return answer(state, status=503, headers=RETRY)
+        return answer(
+            {**json_fields(found), "worker": os.getpid()},
+            status=200 if serves else 503,
+            headers=freshness_headers(found) | ({} if serves else RETRY),
+        )
+
+    async def jobs(self, request: Request) -> Response:
+        """One page of the jobs that match the filters, newest start first."""
+        query = Query(request)
+        found = await self._cache.page(
+            query.text("project"),
+            query.text("group"),
+            query.checked("status", read_status),
+            query.count("limit", 100, least=1, most=CHUNK),
+            query.checked("cursor", lambda text: str(Cursor.read(text))),
+        )
+        page = {
+            "jobs": [show_job(job) for job in found.jobs],
+            "total": found.total,
+            "cursor": found.cursor,
+        }
+        return self._listing(page)
+
+    async def running(self, _: Request) -> Response:
+        """Jobs that run and whose heartbeat is fresh, newest start first."""
+        return self._listing(
+            {"jobs": [show_job(job) for job in await self._cache.get_running_jobs()]}
+        )
+
+    async def recent(self, request: Request) -> Response:
+        """Jobs that started within some hours before the last scan, newest start first."""
+        query = Query(request)
+        hours, limit = query.amount("hours", 24.0), query.count("limit", 50)
+        return self._listing(
+            {"jobs": [show_job(job) for job in await self._cache.get_recent_jobs(hours, limit)]}
+        )
+
+    async def runs(self, request: Request) -> Response:
+        """Every run of one job name, newest start first."""
+        names = path_names(request)
+        return self._listing(
+            {"jobs": [show_job(job) for job in await self._cache.get_job_runs(*names)]}
+        )
+
+    async def job(self, request: Request) -> Response:
+        """One run, or 404."""
+        names = path_names(request)
+        found = await self._cache.get_job(*names)
+        if found is None:
+            return self._answer({"error": f"no job {'/'.join(names)!r}"}, status=404)
+        return self._answer(show_job(found))
+
+    async def projects(self, _: Request) -> Response:
+        """Every project with its totals, by name."""
+        found = await self._cache.list_projects()
+        return self._listing({"projects": [project.model_dump() for project in found]})
+
+    async def stats(self, _: Request) -> Response:
+        """Totals of everything and of each project."""
+        return self._answer((await self._cache.get_dashboard_stats()).model_dump())
+
+    @property
+    def _fresh(self) -> Freshness:
+        """How fresh the answer is that this request got."""
+        fresh = self._cache.last_freshness
+        assert fresh is not None
+        return fresh
+
+    def _listing(self, body: dict[str, Any]) -> Response:
+        return self._answer({**body, "freshness": json_fields(self._fresh)})
+
+    def _answer(self, body: dict[str, Any], *, status: int = 200) -> Response:
+        return answer(body, status=status, headers=freshness_headers(self._fresh))
+
+
+def _configured_namespace() -> str:
+    try:
+        return check_namespace(os.environ.get("JOBCACHE_NAMESPACE") or "default")
+    except ConfigError as error:
+        raise ConfigError(f"JOBCACHE_NAMESPACE: {error}") from None

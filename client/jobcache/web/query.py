@@ -1,0 +1,81 @@
+"""What a request asks for: names in its path, parameters in its query string. Either may hold any byte."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import quote, unquote_to_bytes
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+from jobcache.ids import decode_name
+
+T = TypeVar("T")
+
+
+class BadParameter(Exception):
+    """A query parameter cannot be used; the message names the parameter and the value."""
+
+
+class Query:
+    """The parameters of a query string. An empty value counts as none; of several, the last counts."""
+
+    def __init__(self, request: Request) -> None:
+        parts = request.scope["query_string"].split(b"&")
+        pairs = (part.partition(b"=") for part in parts)
+        self._values = {
+            _decode(name.replace(b"+", b" ")): _decode(value.replace(b"+", b" "))
+            for name, _, value in pairs
+        }
+
+    def text(self, name: str) -> str | None:
+        """A value as it is."""
+        return self._values.get(name) or None
+
+    def checked(self, name: str, read: Callable[[str], T]) -> T | None:
+        """A value as ``read`` understands it, which raises ``ValueError`` for what it does not."""
+        text = self.text(name)
+        try:
+            return None if text is None else read(text)
+        except ValueError as error:
+            raise BadParameter(str(error)) from None
+
+    def count(self, name: str, default: int, *, least: int = 0, most: int | None = None) -> int:
+        """A whole number within bounds."""
+        text = self.text(name)
+        if text is None:
+            return default
+        number = int(text) if re.fullmatch(r"[0-9]{1,18}", text) else -1
+        if number < least or (most is not None and number > most):
+            bounds = f"from {least}" + ("" if most is None else f" to {most}")
+            raise BadParameter(f"{name}={text!r}: use a whole number {bounds}")
+        return number
+
+    def amount(self, name: str, default: float) -> float:
+        """A number from 0."""
+        text = self.text(name)
+        try:
+            number = default if text is None else float(text)
+        except ValueError:
+            number = math.nan
+        if not 0 <= number < math.inf:
+            raise BadParameter(f"{name}={text!r}: use a number from 0")
+        return number
+
+
+def sent_path(scope: Scope) -> str:
+    """The path as the client sent it, still encoded."""
+    sent = scope.get("raw_path") or quote(scope["path"]).encode()
+    return sent.decode("latin-1")
+
+
+def path_names(request: Request) -> list[str]:
+    """The names in a path that was routed as it was sent."""
+    return [_decode(name.encode("latin-1")) for name in request.path_params.values()]
+
+
+def _decode(encoded: bytes) -> str:
+    return decode_name(unquote_to_bytes(encoded))
