@@ -1,0 +1,153 @@
+"""`python -m tests.bench`: the in-process cache and jobcache side by side, in one run.
+
+Whether a bar is met is information: the exit code is 0 unless the run itself failed. With `--compare OLD.json` nothing
+is run: the file of `--json` is compared with the old one, and a ratio that fell too far makes the exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import platform
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from redis.exceptions import RedisError
+from rich.console import Console
+
+from jobcache.errors import JobCacheError
+from jobcache_refresher import EmbeddedServer
+from tests.bench import compare, queries, report, startup, steady, workers
+from tests.bench.peer import Peer, PeerError
+from tests.bench.rows import Row
+from tests.bench.server import ServerView
+from tests.bench.setting import Effort, Setting
+from tests.bench.tree import LOG_BYTES, MeasuredTree, prepare_tree
+
+JOBS = 10_000
+RESULTS = Path("bench-results.json")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run or compare; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    try:
+        if options.compare:
+            return _compare(options, console)
+        return _run(options, console)
+    except (ValueError, OSError, RedisError, JobCacheError, PeerError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    effort = Effort()
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    add = parser.add_argument
+    add("--jobs", type=int, default=JOBS, help="runs in the tree that is built (%(default)s)")
+    add("--running", type=float, default=0.02, help="share of them that run (%(default)s)")
+    add("--log-bytes", type=int, default=LOG_BYTES, help="size of their logs (%(default)s)")
+    add("--tree", type=Path, help="use the tree in this directory; built there if it is empty")
+    add("--url", help="measure with this server; by default an embedded one")
+    add("--json", type=Path, default=RESULTS, help="where the result is written (%(default)s)")
+    add("--scans", type=int, default=effort.scans, help="first scans, restarts (%(default)s)")
+    add("--rounds", type=int, default=effort.rounds, help="of each query (%(default)s)")
+    add(
+        *("--seconds",),
+        type=float,
+        default=effort.seconds,
+        help="after which a query gets no further round (%(default)s)",
+    )
+    add(
+        *("--poll-interval",),
+        type=float,
+        default=effort.poll_interval,
+        help=f"of the steady refresher; {2 * steady.CYCLES} of it are waited for (%(default)s s)",
+    )
+    add("--compare", type=Path, metavar="OLD", help="compare the --json file with an older one")
+    add("--factor", type=float, default=2.0, help="by which a ratio may fall (%(default)s)")
+    return parser
+
+
+def _compare(options: argparse.Namespace, console: Console) -> int:
+    found = compare.changes(compare.load(options.compare), compare.load(options.json))
+    console.print(compare.as_table(found, options.factor))
+    return int(any(compare.is_worse(one, options.factor) for one in found))
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
+    began = time.monotonic()
+    effort = Effort(options.scans, options.rounds, options.seconds, options.poll_interval)
+    with _server(options.url) as (url, server), _tree(options) as tree:
+        setting = Setting(tree, url, f"bench-{secrets.token_hex(4)}", server, effort, _say)
+        try:
+            rows = measure(setting)
+        finally:
+            server.drop(setting.prefix)
+        circumstances = {
+            "jobs": tree.jobs,
+            "running": len(tree.running),
+            "python": platform.python_version(),
+            "server": server.version(),
+            "cores": os.cpu_count(),
+            "seconds": round(time.monotonic() - began),
+        }
+    report.write(report.as_json(rows, circumstances), options.json)
+    console.print(report.as_table(rows, tree.jobs))
+    return 0
+
+
+def measure(setting: Setting) -> list[Row]:
+    """Every row of the result."""
+    rows: list[Row] = []
+    server = setting.server
+    with Peer("baseline", tree=str(setting.tree.root)) as baseline:
+        setting.say("the baseline's full scan")
+        full_scan = baseline.ask("scan", kind="full")
+        baseline_rss = baseline.ask("rss")
+        with server.slow_log():
+            rows += startup.measure(setting, baseline, full_scan)
+            rows.append(startup.slow_row("longest command, first publication", server.slowest()))
+        rows += steady.measure(setting, baseline, full_scan["cpu"])
+        setting.catch_up(baseline)
+        with server.slow_log(), setting.client() as client:
+            rows += queries.measure(setting, baseline, client)
+            rows.append(startup.slow_row("longest command, queries", server.slowest()))
+            rows += queries.measure_traffic(setting, client)
+    rows.append(workers.measure(setting, baseline_rss))
+    return rows
+
+
+@contextlib.contextmanager
+def _tree(options: argparse.Namespace) -> Iterator[MeasuredTree]:
+    if options.tree is not None:
+        _say(f"the tree in {options.tree}")
+        yield prepare_tree(
+            options.tree.absolute(), options.jobs, options.running, options.log_bytes
+        )
+        return
+    _say(f"a tree of {options.jobs:,} jobs")
+    with tempfile.TemporaryDirectory(prefix="jobcache-bench-") as directory:
+        yield prepare_tree(Path(directory), options.jobs, options.running, options.log_bytes)
+
+
+@contextlib.contextmanager
+def _server(url: str | None) -> Iterator[tuple[str, ServerView]]:
+    with contextlib.ExitStack() as stack:
+        if url is None:
+            url = stack.enter_context(EmbeddedServer()).url
+        yield url, stack.enter_context(contextlib.closing(ServerView(url)))
+
+
+def _say(what: str) -> None:
+    print(f"bench: {what}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

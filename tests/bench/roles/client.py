@@ -1,0 +1,73 @@
+"""A web worker with `JobCache`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from redis import BlockingConnectionPool, Redis
+from redis.connection import AbstractConnection
+
+from jobcache import JobCache
+from jobcache.endpoint import Endpoint
+from tests.bench.measure import take_samples
+from tests.bench.roles import idle
+
+DEADLINE = 30.0
+"""Seconds; beyond any time that is measured."""
+
+
+class Role(idle.Role):
+    """Answers queries when it is told to."""
+
+    def __init__(self, url: str, namespace: str) -> None:
+        self._url = url
+        self._namespace = namespace
+        self._cache = self._connect()
+        endpoint = Endpoint.find(url)
+        options = endpoint.options(deadline=DEADLINE, max_connections=8)
+        self._bare = Redis.from_pool(BlockingConnectionPool.from_url(endpoint.url, **options))
+
+    def renew(self) -> None:
+        """Go on with a client that is connected and holds nothing yet."""
+        self._cache.close()
+        self._cache = self._connect()
+
+    def time(self, method: str, arguments: dict[str, Any], repeat: int, number: int) -> list[float]:
+        """Samples of a query, in seconds a call."""
+        return take_samples(self._call(method, arguments), repeat=repeat, number=number)
+
+    def ping(self, repeat: int) -> list[float]:
+        """Samples of a PING on a connection like the client's, in seconds."""
+        return take_samples(lambda: self._bare.execute_command("PING"), repeat=repeat)
+
+    def size(self, method: str, arguments: dict[str, Any]) -> int:
+        """How many jobs or projects a query answers with."""
+        answer = self._call(method, arguments)()
+        return len(answer) if isinstance(answer, list) else 1
+
+    def round_trips(self, method: str, arguments: dict[str, Any]) -> int:
+        """Do a query once: how often it wrote to a connection."""
+        send = AbstractConnection.send_packed_command
+        sent = 0
+
+        def count(*args: Any, **options: Any) -> None:
+            nonlocal sent
+            sent += 1
+            send(*args, **options)  # type: ignore[no-untyped-call]
+
+        AbstractConnection.send_packed_command = count  # type: ignore[method-assign]
+        try:
+            self._call(method, arguments)()
+        finally:
+            AbstractConnection.send_packed_command = send  # type: ignore[method-assign]
+        return sent
+
+    def _connect(self) -> JobCache:
+        cache = JobCache(self._url, namespace=self._namespace, deadline=DEADLINE)
+        cache.freshness()
+        return cache
+
+    def _call(self, method: str, arguments: dict[str, Any]) -> Callable[[], Any]:
+        return partial(getattr(self._cache, method), **arguments)
