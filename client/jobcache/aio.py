@@ -15,7 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from jobcache import changefeed, queries
+from jobcache import changefeed, queries, writes
 from jobcache.dialogue import FAILURES, ServerTraits, converse, unavailable
 from jobcache.endpoint import Endpoint
 from jobcache.keys import Keys
@@ -174,15 +174,15 @@ class AsyncJobCache:
 
     async def delete_job(self, project: str, group: str, name: str, run_id: str) -> bool:
         """See ``JobCache.delete_job``."""
-        return await self._value(queries.delete_job(self._source, project, group, name, run_id))
+        return await self._value(writes.delete_job(self._source, project, group, name, run_id))
 
     async def invalidate(self, project: str, group: str, name: str, run_id: str) -> None:
         """See ``JobCache.invalidate``."""
-        await self._answer(queries.invalidate(self._source, project, group, name, run_id))
+        await self._answer(writes.invalidate(self._source, project, group, name, run_id))
 
     async def refresh(self, *, wait: bool = False, timeout: float = 60.0) -> Freshness:
         """See ``JobCache.refresh``."""
-        return await self._answer(queries.refresh(self._source, wait, timeout))
+        return await self._answer(writes.refresh(self._source, wait, timeout))
 
     # I/O
 

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 from redis import BlockingConnectionPool, Redis
 
-from jobcache import changefeed, queries
+from jobcache import changefeed, queries, writes
 from jobcache.dialogue import FAILURES, ServerTraits, converse, unavailable
 from jobcache.endpoint import Endpoint
 from jobcache.keys import Keys
@@ -211,7 +211,7 @@ class JobCache:
         Raises:
             ValueError: no directory can bear these names.
         """
-        return self._value(queries.delete_job(self._source, project, group, name, run_id))
+        return self._value(writes.delete_job(self._source, project, group, name, run_id))
 
     def invalidate(self, project: str, group: str, name: str, run_id: str) -> None:
         """Have the refresher read a run again at once, also if its file looks unchanged, or discover it.
@@ -219,7 +219,7 @@ class JobCache:
         Raises:
             ValueError: no directory can bear these names.
         """
-        self._answer(queries.invalidate(self._source, project, group, name, run_id))
+        self._answer(writes.invalidate(self._source, project, group, name, run_id))
 
     def refresh(self, *, wait: bool = False, timeout: float = 60.0) -> Freshness:
         """Ask for a scan of the whole tree; with ``wait``, return once one that began after the call has completed.
@@ -227,7 +227,7 @@ class JobCache:
         Raises:
             CacheUnavailable: none completed within ``timeout`` seconds.
         """
-        return self._answer(queries.refresh(self._source, wait, timeout))
+        return self._answer(writes.refresh(self._source, wait, timeout))
 
     # I/O
 

@@ -8,8 +8,9 @@ from jobcache.header import Header
 from jobcache.ids import JobId
 from jobcache.models import Change, ChangeKind
 from jobcache.plan import Pause, Plan, Run
-from jobcache.queries import Source, stream_position
+from jobcache.queries import Source
 from jobcache.scripts import read_script
+from jobcache.writes import stream_position
 
 BATCH = 500
 """Most entries that one step reads."""

@@ -1,20 +1,18 @@
-"""Every call of the client as a plan: what is asked of the server, and how the reply reads."""
+"""The calls that read, as plans: what is asked of the server, and how the reply reads."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from jobcache import keys as names
-from jobcache.codec import JOB_FIELDS, REV, Vantage, decode_job, decode_standing
-from jobcache.errors import CacheNotReady, CacheUnavailable
+from jobcache.codec import JOB_FIELDS, Vantage, decode_job
+from jobcache.cursor import Cursor
+from jobcache.errors import CacheNotReady
 from jobcache.header import Header
 from jobcache.ids import JobId, decode_name, is_name
-from jobcache.index import Entry, Listing, filter_indexes, format_score, index_entries, listings
+from jobcache.index import filter_indexes
 from jobcache.keys import Keys
 from jobcache.models import (
     DashboardStats,
@@ -26,19 +24,13 @@ from jobcache.models import (
     ProjectSummary,
 )
 from jobcache.plan import Ask, AskAll, Pause, Plan, Run
-from jobcache.scripts import read_script, write_script
+from jobcache.scripts import read_script
 
 CHUNK = 200
 """Most jobs that one step reads; longer answers take several steps."""
 
-CHANGES_CAP = 10_000
-"""Entries that the change feed keeps, about."""
-REQUESTS_CAP = 1_000
-"""Entries that the stream of requests keeps, about."""
-
 T = TypeVar("T")
 _FIELDS = tuple(JOB_FIELDS)
-_SCORE = re.compile(rb"-?(inf|\d+(\.\d+)?(e[-+]?\d+)?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,34 +73,6 @@ def check_limit(limit: int | None) -> int | None:
     if limit is not None and limit < 0:
         raise ValueError(f"limit={limit}: use None for all, or a number from 0")
     return limit
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """The last row of a page: the next one begins right behind it, whatever was added or removed since."""
-
-    score: bytes
-    member: bytes
-
-    def __str__(self) -> str:
-        return base64.urlsafe_b64encode(self.score + b" " + self.member).decode()
-
-    @classmethod
-    def read(cls, text: str) -> Cursor:
-        """The cursor that ``str`` gave.
-
-        Raises:
-            ValueError: it was not made by a page.
-        """
-        try:
-            score, member = base64.b64decode(text.encode(), altchars=b"-_", validate=True).split(
-                b" ", 1
-            )
-        except (ValueError, binascii.Error):
-            score, member = b"", b""
-        if not _SCORE.fullmatch(score):
-            raise ValueError(f"cursor={text!r}: pass what a page gave, unchanged")
-        return cls(score, member)
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,96 +288,6 @@ def wait_until_ready(source: Source, timeout: float) -> Plan[Freshness]:
         waited = yield Pause(min(0.1, max(0.0, timeout - waited)))
 
 
-def delete_job(
-    source: Source, project: str, group: str, name: str, run_id: str
-) -> Plan[Answer[bool]]:
-    """Delete a run from the cache; the answer is whether it was there."""
-    job = _require_id(project, group, name, run_id)
-    keys = source.keys
-    while True:
-        reply = yield Run(read_script("job"), (keys.meta, keys.job(job)), (*_FIELDS, REV))
-        header = Header.parse(reply[0]).require_ready(source.where)
-        *values, revision = reply[1]
-        fields = {
-            name: value for name, value in zip(_FIELDS, values, strict=True) if value is not None
-        }
-        entries = index_entries(job, decode_standing(fields)) if revision is not None else ()
-        reply = yield Run(
-            write_script("delete"),
-            (keys.meta, keys.job(job), keys.tombstones, keys.changes, keys.requests),
-            (
-                header.epoch,
-                job.path,
-                revision or b"",
-                CHANGES_CAP,
-                REQUESTS_CAP,
-                keys.prefix,
-                *removal_args(entries),
-                *listing_args(listings(job)),
-            ),
-        )
-        if reply[1] != b"changed":
-            return Answer(reply[1] == b"deleted", Header.parse(reply[0]).freshness)
-
-
-def invalidate(source: Source, project: str, group: str, name: str, run_id: str) -> Plan[None]:
-    """Ask the refresher to read a run again."""
-    job = _require_id(project, group, name, run_id)
-    yield _request(source.keys, b"invalidate", job.path)
-
-
-def refresh(source: Source, wait: bool, timeout: float) -> Plan[Freshness]:
-    """Ask for a scan of everything, and wait for one that began after the request."""
-    request = yield _request(source.keys, b"refresh", b"")
-    if not wait:
-        return (yield from freshness(source))
-    waited = 0.0
-    while True:
-        done = yield Ask((b"HGET", source.keys.meta, b"request_position"))
-        if done is not None and stream_position(done) >= stream_position(request):
-            return (yield from freshness(source))
-        if waited >= timeout:
-            raise CacheUnavailable(
-                f"no refresher completed a scan of {source.where} within {timeout:g} s"
-            )
-        waited = yield Pause(0.05)
-
-
-def stream_position(raw: bytes) -> tuple[int, int]:
-    """A stream id in the order of the stream."""
-    milliseconds, sequence = raw.split(b"-")
-    return int(milliseconds), int(sequence)
-
-
-def removal_args(entries: Iterable[Entry]) -> list[bytes | int]:
-    """Index entries as arguments of a script that removes them."""
-    flat = [part for entry in entries for part in (entry.key, entry.member)]
-    return [len(flat) // 2, *flat]
-
-
-def addition_args(entries: Iterable[Entry]) -> list[bytes | int]:
-    """Index entries as arguments of a script that adds them."""
-    flat = [
-        part for entry in entries for part in (entry.key, format_score(entry.score), entry.member)
-    ]
-    return [len(flat) // 3, *flat]
-
-
-def listing_args(several: Iterable[Listing]) -> list[bytes | int]:
-    """Listings as arguments of a script that settles them."""
-    flat: list[bytes | int] = []
-    count = 0
-    for listing in several:
-        count += 1
-        flat += [listing.listing, listing.member, len(listing.witnesses), *listing.witnesses]
-    return [count, *flat]
-
-
-def _request(keys: Keys, request: bytes, path: bytes) -> Ask:
-    cap = (b"MAXLEN", b"~", REQUESTS_CAP)
-    return Ask((b"XADD", keys.requests, *cap, b"*", b"request", request, b"id", path))
-
-
 @dataclass(frozen=True, slots=True)
 class _Summary:
     counts: JobCounts
@@ -470,15 +344,6 @@ def _nothing(source: Source) -> Plan[Answer[list[JobMetadata]]]:
 
 def _can_match(project: str | None, group: str | None) -> bool:
     return all(name is None or is_name(name) for name in (project, group))
-
-
-def _require_id(project: str, group: str, name: str, run_id: str) -> JobId:
-    job = JobId.of(project, group, name, run_id)
-    if job is None:
-        raise ValueError(
-            f"{'/'.join((project, group, name, run_id))!r}: no directory can bear these names"
-        )
-    return job
 
 
 def _decode(

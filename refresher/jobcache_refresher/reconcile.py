@@ -15,6 +15,7 @@ from jobcache_refresher.records import Fields, Record, Records
 from jobcache_refresher.scanner import Scan, Scanner
 from jobcache_refresher.scope import Scope
 from jobcache_refresher.settings import Settings
+from jobcache_refresher.status import Status
 from jobcache_refresher.store import Outcome, Place, Store
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Reconciler:
         clock: Clock,
     ) -> None:
         self.records: Records = {}
+        self.status = Status()
         self._settings = settings
         self._store = store
         self._scanner = scanner
@@ -74,7 +76,6 @@ class Reconciler:
         """Runs that a client deleted, and the monotonic time from which their files count again."""
         self._completed_at: float | None = None
         self._position = ""
-        self._degraded: str | None = None
 
     def assume(self) -> None:
         """Take over what the namespace holds, or begin anew.
@@ -139,6 +140,7 @@ class Reconciler:
         if scope is not Scope.HINTS:
             seconds = self._clock.monotonic() - began
             self._completed_at = self._complete(place, scan, held, seconds)
+            self._note_completion(scan, held, seconds)
         return True
 
     def _apply(self, gone: Iterable[bytes], place: Place) -> None:
@@ -164,7 +166,10 @@ class Reconciler:
             else:
                 self.records[path] = record
                 self._scanner.distrust(path)
-        elif operation.fields:
+            return
+        if operation.visible:
+            self.status.changes[operation.kind] += 1
+        if operation.fields:
             self.records[path] = Record(operation.fields, outcome.revision)
         else:
             self._forget(path)
@@ -226,6 +231,13 @@ class Reconciler:
             },
         )
 
+    def _note_completion(self, scan: Scan, held: int, seconds: float) -> None:
+        status = self.status
+        status.jobs, status.errors, status.held = len(self.records), scan.errors, held
+        status.scan_seconds, status.completed_at = seconds, self._completed_at or 0.0
+        status.scans += 1
+        status.examined += scan.examined
+
     def _degrade(self, reason: str) -> None:
         self._say(reason)
         fields = {"reason": reason}
@@ -234,9 +246,9 @@ class Reconciler:
         self._store.report(fields)
 
     def _say(self, degraded: str | None) -> None:
-        if degraded != self._degraded:
+        if degraded != self.status.degraded:
             if degraded:
                 log.warning("degraded: %s", degraded)
             else:
                 log.info("no longer degraded")
-            self._degraded = degraded
+            self.status.degraded = degraded

@@ -27,6 +27,7 @@ from jobcache_refresher.scanner import Scanner
 from jobcache_refresher.scope import Scope
 from jobcache_refresher.server import EpochError, FencedError, Server
 from jobcache_refresher.settings import Settings
+from jobcache_refresher.status import Status
 from jobcache_refresher.store import Store
 from jobcache_refresher.tree import Tree
 from jobcache_refresher.workers import Workers
@@ -108,6 +109,7 @@ class Refresher:
         self._leads = False
         self._inbox = RequestInbox(self._server, self._keys, self._wake.set)
         self._threads: list[threading.Thread] = []
+        self._end_metrics: Callable[[], None] = _nothing
         self._relist_next = True
         self._next_poll = float("-inf")
         self._next_report = float("inf")
@@ -118,6 +120,12 @@ class Refresher:
     ) -> Refresher:
         """A refresher with these settings."""
         return cls(progress=progress, **settings.model_dump())
+
+    @property
+    def status(self) -> Status:
+        """How it is doing."""
+        self._reconciler.status.leads = self.leads
+        return self._reconciler.status
 
     @property
     def jobs(self) -> int:
@@ -140,6 +148,8 @@ class Refresher:
             SchemaMismatch: a newer version of jobcache wrote to the namespace.
         """
         self._check()
+        if self.settings.metrics_port:
+            self._end_metrics = self._serve_metrics()
         for target in (self._loop, self._keep_lease):
             self._start_thread(target)
         self._settled.wait()
@@ -153,11 +163,14 @@ class Refresher:
         self._stop.set()
         self._wake.set()
         self._settled.set()
-        self._inbox.close()
+        self._inbox.stop()
         for thread in self._threads:
             thread.join(CLOSING_TIME)
+        self._end_metrics()
+        self._end_metrics = _nothing
         self._patient.close()
         self._give_up_lease()
+        self._inbox.join()
         self._server.close()
         return not any(thread.is_alive() for thread in self._threads)
 
@@ -227,6 +240,14 @@ class Refresher:
             self.close()
 
     # The loop
+
+    def _serve_metrics(self) -> Callable[[], None]:
+        # Imported only where it is asked for, as whoever embeds a refresher may lack it.
+        from jobcache_refresher.metrics import serve_metrics
+
+        return serve_metrics(
+            lambda: self.status, self.settings.namespace, self.settings.metrics_port
+        )
 
     def _start_thread(self, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=f"jobcache{target.__name__}", daemon=True)
@@ -363,3 +384,7 @@ class Refresher:
                 self._store.report({"scanned": str(done), "total": str(total)})
             except (RedisError, OSError, FencedError, EpochError) as error:
                 log.debug("progress was not reported: %s", error)
+
+
+def _nothing() -> None:
+    pass

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from redis.exceptions import RedisError
 
 from jobcache.keys import Keys
-from jobcache.queries import REQUESTS_CAP
+from jobcache.writes import REQUESTS_CAP
 from jobcache_refresher.server import Server
 
 log = logging.getLogger(__name__)
 
-BLOCK = 1.0
+BLOCK = 0.5
 """Seconds that one read waits for a request."""
 
 
@@ -78,9 +78,14 @@ class RequestInbox:
         )
         self._thread.start()
 
-    def close(self) -> None:
-        """Stop reading."""
+    def stop(self) -> None:
+        """Stop reading after the read that is under way."""
         self._stop.set()
+
+    def join(self) -> None:
+        """Wait for that read, so that nobody closes its connection under it."""
+        if self._thread is not None:
+            self._thread.join(BLOCK * 2)
 
     def drain(self) -> Requests:
         """Everything that came since the last call."""

@@ -95,6 +95,9 @@ class Settings(BaseModel):
         le=3600,
         description="seconds after which a dead refresher's lease ends",
     )
+    metrics_port: int = Field(
+        default=0, ge=0, le=65535, description="port of the Prometheus metrics; 0 for none"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe messages that are logged"
     )

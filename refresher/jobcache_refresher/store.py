@@ -14,7 +14,7 @@ from jobcache.ids import JobId
 from jobcache.index import listings
 from jobcache.keys import SCHEMA_VERSION, Keys
 from jobcache.models import ChangeKind
-from jobcache.queries import CHANGES_CAP, addition_args, listing_args, removal_args
+from jobcache.writes import CHANGES_CAP, addition_args, listing_args, removal_args
 from jobcache_refresher.diff import Operation
 from jobcache_refresher.lease import Lease
 from jobcache_refresher.records import Record, Records

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -23,7 +25,7 @@ from jobcache_refresher.tree import Tree
 from tests.contract.compare import names_of
 from tests.faults.faulty import FaultyTree
 from tests.servers import RunningServer, running_server
-from tests.trees import Names, delete_run, write_run
+from tests.trees import Names, delete_run, write_raw, write_run
 
 RUN: Names = ("p", "g", "n", "r1")
 OTHER: Names = ("p", "g", "n", "r2")
@@ -335,6 +337,48 @@ class TestHungFilesystem:
             refresher.close()
             assert time.monotonic() - began < 5
             trees[0].go_on.set()
+
+
+class TestMetrics:
+    def test_what_prometheus_reads(
+        self, valkey: RunningServer, status_dir: Path, namespace: str
+    ) -> None:
+        write_run(status_dir, RUN)
+        write_raw(status_dir / "p" / "g" / "n" / "bad", b"{")
+        port = free_port()
+
+        def metrics() -> dict[str, float]:
+            with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                text = answer.read().decode()
+            lines = [line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#"]
+            return {name: float(value) for name, value in lines}
+
+        with alive(valkey, status_dir, namespace, metrics_port=port):
+            label = f'{{namespace="{namespace}"}}'
+            found = metrics()
+            assert found["jobcache_jobs" + label] == 1
+            assert found["jobcache_errors" + label] == 1
+            assert found["jobcache_leader" + label] == 1
+            assert found["jobcache_degraded" + label] == 0
+            assert found["jobcache_held_deletions" + label] == 0
+            assert abs(found["jobcache_completed_timestamp_seconds" + label] - time.time()) < 5
+            added = f'jobcache_changes_total{{kind="added",namespace="{namespace}"}}'
+            assert found[added] == 1
+            status_dir.rename(status_dir.parent / "away")
+            wait_for(lambda: metrics()["jobcache_degraded" + label])
+        with pytest.raises(OSError):
+            metrics()
+
+    def test_a_port_that_is_taken(self, valkey: RunningServer, status_dir: Path) -> None:
+        with socket.create_server(("0.0.0.0", 0)) as taken:
+            port = taken.getsockname()[1]
+            with pytest.raises(ConfigError, match=f"metrics_port={port}"):
+                Refresher(status_dir, url=valkey.url, metrics_port=port).open()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 class TestLocal:

@@ -12,10 +12,11 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from jobcache.aio import AsyncJobCache
+from jobcache.cursor import Cursor
 from jobcache.errors import CacheNotReady, CacheUnavailable, ConfigError, SchemaMismatch
 from jobcache.keys import check_namespace
 from jobcache.models import Freshness
-from jobcache.queries import CHUNK, Cursor, read_status
+from jobcache.queries import CHUNK, read_status
 from jobcache.web.answers import (
     EXCEPTION_HANDLERS,
     RETRY,

@@ -1,0 +1,31 @@
+"""How a refresher is doing, for metrics and for whoever holds the object."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from jobcache.models import ChangeKind
+
+
+@dataclass(slots=True)
+class Status:
+    """Counts since this process began, and the state as of the last refresh."""
+
+    leads: bool = False
+    """Whether it holds the lease."""
+    degraded: str | None = None
+    """Why answers may be old or not whole; None while all is well."""
+    jobs: int = 0
+    errors: int = 0
+    """Directories and files that cannot be read, or not as a job."""
+    held: int = 0
+    """Deletions that wait for an operator."""
+    scan_seconds: float = 0.0
+    """How long the last completed scan took, with what it wrote."""
+    completed_at: float = 0.0
+    """End of the last completed scan, in epoch seconds of the server's clock; 0 before the first."""
+    scans: int = 0
+    examined: int = 0
+    """Runs looked at."""
+    changes: Counter[ChangeKind] = field(default_factory=Counter)
