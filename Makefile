@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format types imports unit bench clean
+.PHONY: demo test lint format types imports unit bench bench-fs clean
 
 demo: $(VENV)/.all
 	@exec $(BIN)/python -m jobcache_refresher.demo
@@ -32,6 +32,9 @@ unit: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.bench $(BENCH)
+
+bench-fs: $(VENV)/.dev
+	$(BIN)/python -m tests.bench.fs $(BENCH)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -76,6 +76,7 @@ class StepRefresher:
         self.time.advance(self.settings.settle + 0.1)
 
     def refresh(self, scope: Scope = Scope.RELIST, **wanted: Any) -> bool:
+        self.time.advance(0.1)  # observations right after one another count once
         return self.reconciler.refresh(scope, Wanted(**wanted))
 
     def settle(self) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.guard import RootGuard
 from jobcache_refresher.schedule import ACTIVE_FOR, NAME_DEPTH, Schedule
 from jobcache_refresher.scope import Scope
 from jobcache_refresher.snapshot import (
+    APART,
     CONFIRMATIONS,
     ROOT,
     RUN_DEPTH,
@@ -50,7 +51,6 @@ class Discovery:
         self._clock = clock
         self._workers = workers
         self._settle = settle
-        self._counts = True
 
     def discover(self, scope: Scope, hints: Iterable[bytes], fresh_since: float) -> int:
         """List what is due, from the root down; returns how many directories could not be listed.
@@ -58,21 +58,22 @@ class Discovery:
         Raises:
             RootFaultError: the root cannot be believed. The snapshot is as before.
         """
-        # Hints may come one right after the other: only a scan by schedule is one more observation of an absence.
-        self._counts = scope is not Scope.HINTS
         self._look_at_root()
         pointed_at: set[bytes] = set()
         for path in hints:
             names = path.split(b"/")
-            pointed_at.update(b"/".join(names[:depth]) for depth in range(1, RUN_DEPTH))
-        busy = self._busy_groups(fresh_since)
+            pointed_at.update(
+                b"/".join(names[:depth]) for depth in range(1, min(len(names), NAME_DEPTH) + 1)
+            )
+        busy = self._busy_groups(fresh_since) if scope is Scope.POLL else set()
         errors = 0
         level = self.snapshot.present_below(ROOT)
         while level:
-            errors += self._list_all(
-                [one for one in level if self._is_due(one, scope, pointed_at, busy)]
-            )
-            level = [below for one in level for below in self.snapshot.present_below(one.path)]
+            due = [one for one in level if self._is_due(one, scope, pointed_at, busy)]
+            errors += self._list_all(due)
+            # Hints come often: what they cost must not grow with the tree.
+            parents = due if scope is Scope.HINTS else level
+            level = [below for one in parents for below in self.snapshot.present_below(one.path)]
         return errors
 
     def doubt(self, path: bytes) -> None:
@@ -123,7 +124,7 @@ class Discovery:
                 log.warning("%s: %s", shown(directory.path), listing.strerror or listing)
             else:
                 self._absorb(directory, listing, listed_at)
-                interval = self._schedule.listing_interval(directory.depth)
+                interval = self._schedule.listing_interval(directory.depth, directory.path)
                 directory.list_at = self._clock.monotonic() + interval
         return errors
 
@@ -146,9 +147,7 @@ class Discovery:
         is_news = directory.mtime_ns is not None
         if is_news and before != listing.subdirectories.keys() - NOT_PROJECTS:
             directory.changed_at = self._clock.monotonic()
-        for name in children:
-            if name not in listing.subdirectories:
-                children[name] = max(1, children[name] + self._counts)
+        self._miss(directory, children.keys() - listing.subdirectories.keys())
         for name, child in listing.subdirectories.items():
             if directory.path == ROOT and name in NOT_PROJECTS:
                 continue
@@ -160,6 +159,14 @@ class Discovery:
                 self._meet_directory(path, directory.depth + 1, child.mtime_ns, is_news)
         directory.mtime_ns = listing.mtime_ns
         directory.settled = listing.mtime_ns / 1e9 + self._settle < listed_at
+
+    def _miss(self, directory: KnownDirectory, names: Set[bytes]) -> None:
+        now = self._clock.monotonic()
+        counts = now - directory.missed_at > APART
+        for name in names:
+            directory.children[name] = max(1, directory.children[name] + counts)
+        if names and counts:
+            directory.missed_at = now
 
     def _meet_directory(self, path: bytes, depth: int, mtime_ns: int | None, is_news: bool) -> None:
         known = self.snapshot.directories.get(path)

@@ -14,7 +14,8 @@ from jobcache_refresher.clock import Clock
 from jobcache_refresher.holds import Hold, Holds
 from jobcache_refresher.parse import UnparsableError, parse_metadata
 from jobcache_refresher.records import Fields
-from jobcache_refresher.snapshot import KnownRun
+from jobcache_refresher.schedule import Schedule
+from jobcache_refresher.snapshot import NEVER, KnownRun
 from jobcache_refresher.tree import Fingerprint, TornReadError, Tree
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class Reader:
         holds: descriptors of the directories of live runs.
         zone: of the producer's naive timestamps.
         clock: what time it is.
+        schedule: how often a log without news is looked at.
         settle: seconds for which the filesystem may show old attributes.
         metadata_cap: largest ``metadata.json`` that is read, in bytes.
         log_cap: bytes of a log that are searched in all.
@@ -78,6 +80,7 @@ class Reader:
         holds: Holds,
         zone: tzinfo | None,
         clock: Clock,
+        schedule: Schedule,
         *,
         settle: float,
         metadata_cap: int,
@@ -87,6 +90,7 @@ class Reader:
         self._holds = holds
         self._zone = zone
         self._clock = clock
+        self._schedule = schedule
         self._settle = settle
         self._metadata_cap = metadata_cap
         self._log_cap = log_cap
@@ -153,15 +157,23 @@ class Reader:
 
     def _search_log(self, run: KnownRun, held: int | None, *, ended: bool) -> None:
         wanted = run.log.wants(self._log_cap)
-        if not wanted and run.log.scanned is not None:
+        now = self._clock.monotonic()
+        if (not wanted and run.log.scanned is not None) or (now < run.log_at and not ended):
             return
+        before = run.log.scanned
         try:
             size, data = self._tree.read_part(
-                run.path, LOG, run.log.scanned or 0, min(wanted, LOG_CHUNK), held
+                run.path, LOG, before or 0, min(wanted, LOG_CHUNK), held
             )
         except OSError:
-            return  # no log, or not now: it is looked at again with the next heartbeat
-        run.log.feed(size, data, ended=ended)
+            pass  # no log, or not now
+        else:
+            run.log.feed(size, data, ended=ended)
+        if run.log.scanned != before or run.log_since == NEVER:
+            run.log_since = now
+        # A log without news is looked at the more rarely, as a run without is.
+        quiet_for = now - run.log_since
+        run.log_at = now + self._schedule.quiet_interval(quiet_for, run.path) - self._schedule.poll
 
     def _look_for_file(self, run: KnownRun) -> Finding:
         if run.fingerprint is None:

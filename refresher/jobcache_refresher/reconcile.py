@@ -66,6 +66,7 @@ class Reconciler:
         self._identity = {
             "status_dir": settings.status_dir,
             "mode": settings.mode,
+            "mode_reason": "",
             "poll_interval": f"{settings.poll_interval:g}",
             "relist_interval": f"{settings.relist_interval:g}",
             "refresher": holder,
@@ -76,6 +77,10 @@ class Reconciler:
         """Runs that a client deleted, and the monotonic time from which their files count again."""
         self._completed_at: float | None = None
         self._position = ""
+
+    def describe(self, **fields: str) -> None:
+        """Say something else of this refresher in ``meta``, from the next completed refresh on."""
+        self._identity |= fields
 
     def assume(self) -> None:
         """Take over what the namespace holds, or begin anew.

@@ -19,6 +19,7 @@ from jobcache.ids import decode_name
 from jobcache.keys import Keys
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.lease import Lease
+from jobcache_refresher.lookout import Dirty, Lookout
 from jobcache_refresher.mounts import fs_type_of
 from jobcache_refresher.patience import FilesystemHungError, PatientScanner, StoppedError
 from jobcache_refresher.reconcile import Reconciler, Wanted
@@ -27,6 +28,7 @@ from jobcache_refresher.scanner import Scanner
 from jobcache_refresher.scope import Scope
 from jobcache_refresher.server import EpochError, FencedError, Server
 from jobcache_refresher.settings import Settings
+from jobcache_refresher.snapshot import APART
 from jobcache_refresher.status import Status
 from jobcache_refresher.store import Store
 from jobcache_refresher.tree import Tree
@@ -38,6 +40,10 @@ STANDBY_INTERVAL = 0.5
 """Seconds between two attempts of a standby to take the lease."""
 RETRY_INTERVAL = 1.0
 """Seconds to wait after Redis failed."""
+RELAXED = 3.0
+"""Poll intervals between two polls while inotify tells of changes."""
+SECOND_LOOK = 0.05
+"""Seconds after which what inotify showed to be missing is looked for again."""
 REPORT_INTERVAL = 1.0
 """Seconds between two reports of how far a scan of everything is."""
 CLOSING_TIME = 3.0
@@ -52,7 +58,7 @@ class Refresher:
 
     Args:
         status_dir: the directory that the training jobs write to.
-        mode: how changes are noticed: ``polling``.
+        mode: how changes are noticed: ``polling``, ``watchdog`` (events besides, on local disks) or ``auto``.
         poll_interval: seconds between two looks at what is active.
         url: Redis URL; by default ``JOBCACHE_REDIS_URL``, then ``REDIS_URL``.
         namespace: which of the caches in one Redis.
@@ -108,6 +114,10 @@ class Refresher:
         self._failure: Exception | None = None
         self._leads = False
         self._inbox = RequestInbox(self._server, self._keys, self._wake.set)
+        self._lookout = Lookout(self.settings.status_dir, self.settings.mode, self._wake.set, clock)
+        self._dirty = Dirty()
+        self._missed: set[bytes] = set()
+        """What the last hints showed to be missing, to be looked for once more."""
         self._threads: list[threading.Thread] = []
         self._end_metrics: Callable[[], None] = _nothing
         self._relist_next = True
@@ -166,6 +176,7 @@ class Refresher:
         self._inbox.stop()
         for thread in self._threads:
             thread.join(CLOSING_TIME)
+        self._lookout.close()
         self._end_metrics()
         self._end_metrics = _nothing
         self._patient.close()
@@ -225,6 +236,7 @@ class Refresher:
             self._reconciler.assume()
             # Twice, since an absence counts when it was observed twice.
             for scope in (Scope.RELIST, Scope.POLL):
+                self._stop.wait(APART * 2 if scope is Scope.POLL else 0)
                 if not self._reconciler.refresh(scope):
                     raise JobCacheError(decode_name(self._store.field("reason") or b""))
             return self.jobs
@@ -300,6 +312,7 @@ class Refresher:
         """Lead if possible, refresh what is due; returns for how many seconds nothing is."""
         if not self._lease.value:
             self._leads = False
+            self._lookout.close()
             # Whoever cannot scan leaves the lease to those who can.
             if self._patient.is_hung or not self._lease.acquire():
                 self._settled.set()
@@ -311,24 +324,43 @@ class Refresher:
             self._leads = True
             self._relist_next = True
         requests = self._inbox.drain()
+        self._dirty.add(self._look_out())
         scope = self._due(requests)
-        if scope is None:
-            return self._next_poll - self._clock.monotonic()
-        self._refresh(scope, requests)
-        self._settled.set()
-        return max(0.0, self._next_poll - self._clock.monotonic())
+        if scope is not None:
+            self._refresh(scope, requests)
+            self._settled.set()
+        pause = max(0.0, self._next_poll - self._clock.monotonic())
+        return min(pause, SECOND_LOOK) if self._missed else pause
+
+    def _look_out(self) -> Dirty:
+        """What inotify told of; the mode in effect is told on."""
+        dirty = self._lookout.drain()
+        self._reconciler.describe(
+            mode=self._lookout.mode,
+            mode_reason=self._lookout.reason,
+            poll_interval=f"{self._poll_interval:g}",
+        )
+        return dirty
+
+    @property
+    def _poll_interval(self) -> float:
+        relaxed = self._lookout.mode == "watchdog"
+        return self.settings.poll_interval * (RELAXED if relaxed else 1.0)
 
     def _due(self, requests: Requests) -> Scope | None:
-        if requests.refresh or requests.release or self._relist_next:
+        everything = requests.refresh or requests.release or self._dirty.resync
+        if everything or self._relist_next:
             return Scope.RELIST
         if self._clock.monotonic() >= self._next_poll:
             return Scope.POLL
-        return Scope.HINTS if requests.position else None
+        return Scope.HINTS if requests.position or self._dirty or self._missed else None
 
     def _refresh(self, scope: Scope, requests: Requests) -> None:
         began = self._clock.monotonic()
+        dirty, self._dirty = self._dirty, Dirty()
+        events = dirty.runs | dirty.directories
         wanted = Wanted(
-            hints=frozenset(requests.invalidated),
+            hints=frozenset(requests.invalidated | events | self._missed),
             dropped=frozenset(requests.deleted),
             release=requests.release,
             position=requests.position.decode(),
@@ -344,11 +376,14 @@ class Refresher:
                 believed = self._reconciler.refresh(scope, wanted)
         except BaseException:
             self._inbox.put_back(requests)
+            self._dirty.add(dirty)
             raise
+        # A deletion takes two observations, and the next poll is far.
+        self._missed = self._scanner.in_doubt(events | self._missed)
         # After a fault everything is looked at: nobody knows what happened meanwhile.
         self._relist_next = not believed
         if scope is not Scope.HINTS:
-            self._next_poll = began + self.settings.poll_interval
+            self._next_poll = began + self._poll_interval
 
     def _hangs(self, why: object) -> JobCacheError:
         return JobCacheError(f"status_dir={self.settings.status_dir!r} hangs: {why}")

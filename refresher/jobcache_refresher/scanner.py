@@ -7,7 +7,6 @@ Every error keeps what is known of the path it struck, is counted, and stops not
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -29,7 +28,14 @@ from jobcache_refresher.records import Fields
 from jobcache_refresher.schedule import Schedule
 from jobcache_refresher.scope import Scope
 from jobcache_refresher.settings import Settings
-from jobcache_refresher.snapshot import CONFIRMATIONS, KnownRun, Snapshot, join
+from jobcache_refresher.snapshot import (
+    APART,
+    CONFIRMATIONS,
+    KnownDirectory,
+    KnownRun,
+    Snapshot,
+    join,
+)
 from jobcache_refresher.text import shown
 from jobcache_refresher.tree import Fingerprint, Tree
 from jobcache_refresher.workers import Workers
@@ -87,7 +93,6 @@ class Scanner:
             settings.poll_interval,
             settings.relist_interval,
             settings.resync_interval,
-            random.random,
         )
         self._workers = Workers(settings.scan_threads, "jobcache-scan")
         self._holds = Holds(tree, settings.max_descriptors)
@@ -104,6 +109,7 @@ class Scanner:
             self._holds,
             settings.zone(),
             clock,
+            self._schedule,
             settle=settings.settle,
             metadata_cap=settings.max_metadata_bytes,
             log_cap=settings.log_scan_bytes,
@@ -149,23 +155,22 @@ class Scanner:
             self._holds.drop_all()
             raise
         scan = Scan(errors=errors)
-        due = [
-            run
-            for run in self.snapshot.runs.values()
-            if run.path in pointed_at or self._is_due(run, scope, fresh_since)
-        ]
-        counts = scope is not Scope.HINTS
-        torn = self._examine(scan, due, pointed_at, fresh_since, counts)
-        self._examine(scan, torn, pointed_at, fresh_since, counts)
+        due = self._due(scope, pointed_at, fresh_since)
+        torn = self._examine(scan, due, pointed_at, fresh_since)
+        self._examine(scan, torn, pointed_at, fresh_since)
         scan.readings, self._readings = self._readings, {}
-        scan.errors += sum(
-            run.trouble is not None and not self.snapshot.is_gone(run.path)
-            for run in self.snapshot.runs.values()
-        )
-        scan.gone = self._absent(CONFIRMATIONS)
-        scan.vanishing = len(self._absent(1))
-        self._prune()
+        self._judge_absences(scan, None if scope is not Scope.HINTS else pointed_at)
         return scan
+
+    def in_doubt(self, paths: Iterable[bytes]) -> set[bytes]:
+        """Those of some runs and directories that lack something, which awaits a second observation."""
+        runs, directories = self.snapshot.runs, self.snapshot.directories
+        return {
+            path
+            for path in paths
+            if (path in runs and 0 < runs[path].file_missed < CONFIRMATIONS)
+            or (path in directories and directories[path].doubtful)
+        }
 
     def give_back(self, scan: Scan) -> None:
         """Have the next scan give what this one read."""
@@ -198,9 +203,21 @@ class Scanner:
         run.log.scanned = None if scanned is None else int(scanned)
         run.log.url = None if url is None else url.decode("utf-8", "replace")
 
+    def _due(
+        self, scope: Scope, pointed_at: frozenset[bytes], fresh_since: float
+    ) -> list[KnownRun]:
+        runs = self.snapshot.runs
+        if scope is Scope.HINTS:
+            return [runs[path] for path in pointed_at if path in runs]
+        return [
+            run
+            for run in runs.values()
+            if run.path in pointed_at or self._is_due(run, scope, fresh_since)
+        ]
+
     def _is_due(self, run: KnownRun, scope: Scope, fresh_since: float) -> bool:
         parent, _, name = run.path.rpartition(b"/")
-        if scope is Scope.HINTS or self.snapshot.directories[parent].children.get(name) != 0:
+        if self.snapshot.directories[parent].children.get(name) != 0:
             return False
         if scope is Scope.RELIST or run.file_missed or run.is_live(fresh_since):
             return True
@@ -208,17 +225,9 @@ class Scanner:
         return unsettled or run.look_at <= self._clock.monotonic()
 
     def _examine(
-        self,
-        scan: Scan,
-        runs: list[KnownRun],
-        forced: frozenset[bytes],
-        fresh_since: float,
-        counts: bool,
+        self, scan: Scan, runs: list[KnownRun], forced: frozenset[bytes], fresh_since: float
     ) -> list[KnownRun]:
-        """Look at runs; returns those that were caught in the middle of being written.
-
-        ``counts`` is whether what is missing counts as observed once more.
-        """
+        """Look at runs; returns those that were caught in the middle of being written."""
 
         def examine(run: KnownRun) -> Finding:
             live = run.is_live(fresh_since)
@@ -232,11 +241,11 @@ class Scanner:
                 self._readings[run.path] = finding.fields
             if isinstance(finding, Trouble) and finding.passing:
                 torn.append(run)
-            self._note(run, finding, counts)
+            self._note(run, finding)
             self._progress(done, len(runs))
         return torn
 
-    def _note(self, run: KnownRun, finding: Finding, counts: bool) -> None:
+    def _note(self, run: KnownRun, finding: Finding) -> None:
         now = self._clock.time()
         if isinstance(finding, Trouble):
             self._note_trouble(run, finding, now)
@@ -244,14 +253,16 @@ class Scanner:
             run.trouble, run.troubled = None, 0
         if not isinstance(finding, FileMissing):
             run.file_missed = 0
-        elif counts:
+        elif self._clock.monotonic() - run.missed_at > APART:
             run.file_missed += 1
+            run.missed_at = self._clock.monotonic()
         if isinstance(finding, DirectoryMissing):
             self._discovery.doubt(run.path.rpartition(b"/")[0])
         if isinstance(finding, Reading):
             self._note_reading(run, finding)
         unchanged_for = max(0.0, now - run.changed_at)
-        run.look_at = self._clock.monotonic() + self._schedule.quiet_interval(unchanged_for)
+        interval = self._schedule.quiet_interval(unchanged_for, run.path.rpartition(b"/")[0])
+        run.look_at = self._clock.monotonic() + interval
 
     def _note_trouble(self, run: KnownRun, trouble: Trouble, now: float) -> None:
         if run.troubled == 0:
@@ -270,28 +281,39 @@ class Scanner:
         run.settled = reading.settled
         run.beat = beat_of(reading.fields)
 
-    def _absent(self, observations: int) -> list[bytes]:
-        """Runs with a file that are gone, as far as so many observations in a row have it."""
-        gone = [run.path for run in self.snapshot.runs.values() if run.file_missed >= observations]
-        for path in self._missing(observations):
-            below = self.snapshot.runs_below(path)
-            gone += [run.path for run in below if run.fingerprint is not None]
-        return gone
-
-    def _prune(self) -> None:
-        """Drop what is gone and never was a job."""
-        for path in self._missing(CONFIRMATIONS):
-            runs = list(self.snapshot.runs_below(path))
-            for run in runs:
-                if run.fingerprint is None:
-                    self.snapshot.forget(run.path)
-            if not runs:
-                self.snapshot.prune(path)
-
-    def _missing(self, observations: int) -> list[bytes]:
-        return [
-            join(directory.path, name)
-            for directory in self.snapshot.directories.values()
+    def _judge_absences(self, scan: Scan, among: Iterable[bytes] | None) -> None:
+        """Say what is absent: of everything, or, since hints come often, of some paths only."""
+        if among is None:
+            runs: Iterable[KnownRun] = self.snapshot.runs.values()
+            directories: Iterable[KnownDirectory] = self.snapshot.directories.values()
+            scan.errors += sum(
+                run.trouble is not None and not self.snapshot.is_gone(run.path) for run in runs
+            )
+        else:
+            known = self.snapshot
+            runs = [known.runs[path] for path in among if path in known.runs]
+            directories = [known.directories[path] for path in among if path in known.directories]
+        files = [run for run in runs if run.file_missed]
+        missing = [
+            (join(directory.path, name), missed)
+            for directory in directories
             for name, missed in directory.children.items()
-            if missed >= observations
+            if missed
         ]
+        scan.gone = [run.path for run in files if run.file_missed >= CONFIRMATIONS]
+        scan.vanishing = len(files)
+        for path, missed in missing:
+            jobs = [run.path for run in self.snapshot.runs_below(path) if run.fingerprint]
+            scan.vanishing += len(jobs)
+            if missed >= CONFIRMATIONS:
+                scan.gone += jobs
+                self._prune(path)
+
+    def _prune(self, path: bytes) -> None:
+        """Drop what is gone and never was a job."""
+        runs = list(self.snapshot.runs_below(path))
+        for run in runs:
+            if run.fingerprint is None:
+                self.snapshot.forget(run.path)
+        if not runs:
+            self.snapshot.prune(path)

@@ -9,8 +9,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from zlib import crc32
 
 NAME_DEPTH = 3
 """A job name's directory lies this deep; its group's one less, its project's one less again."""
@@ -24,23 +24,30 @@ BACKOFF = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Intervals in seconds, and a source of numbers from 0 to 1 that spreads what would fall together."""
+    """Intervals in seconds.
+
+    They are spread by directory, so that a large tree does not fall due at once, and what lies in one directory still
+    does: once the first of it was looked up, a network filesystem has the way to the rest at hand.
+    """
 
     poll: float
     relist: float
     resync: float
-    jitter: Callable[[], float]
 
-    def quiet_interval(self, unchanged_for: float) -> float:
+    def quiet_interval(self, unchanged_for: float, directory: bytes) -> float:
         """Seconds until a run that has not changed for some seconds is looked at again."""
-        interval = min(max(unchanged_for / BACKOFF, self.poll), max(self.resync, self.poll))
-        return interval * self._spread()
+        return self._spread(min(max(unchanged_for / BACKOFF, self.poll), self._resync), directory)
 
-    def listing_interval(self, depth: int) -> float:
+    def listing_interval(self, depth: int, directory: bytes) -> float:
         """Seconds until a directory is listed again although its mtime is the same."""
-        period = self.resync if depth == NAME_DEPTH else self.relist
-        # The relist period is a promise, and a poll may come just before it is over.
-        return max(0.0, period - self.poll) * self._spread()
+        if depth == NAME_DEPTH:
+            return self._spread(self._resync, directory)
+        return self._spread(max(0.0, self.relist - self.poll), directory)
 
-    def _spread(self) -> float:
-        return 0.75 + 0.25 * self.jitter()
+    @property
+    def _resync(self) -> float:
+        # The period is a promise, and a poll may come just before it is over.
+        return max(self.resync - self.poll, self.poll)
+
+    def _spread(self, interval: float, directory: bytes) -> float:
+        return interval * (0.75 + 0.25 * crc32(directory) / 2**32)

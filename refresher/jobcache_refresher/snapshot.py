@@ -19,6 +19,9 @@ RUN_DEPTH = 4
 CONFIRMATIONS = 2
 """Observations of an absence before it counts."""
 
+APART = 0.04
+"""Seconds that two observations must lie apart; what points at a path may come twice at once."""
+
 NEVER = float("-inf")
 
 
@@ -38,6 +41,8 @@ class KnownDirectory:
     """Names below it, each with how many listings in a row it has been missing from."""
     changed_at: float = NEVER
     """Monotonic time at which a listing last differed from the one before."""
+    missed_at: float = NEVER
+    """Monotonic time at which missing names were last counted."""
     list_at: float = NEVER
     """Monotonic time at which it is listed again whatever its mtime."""
 
@@ -70,9 +75,15 @@ class KnownRun:
     """How many looks in a row could not read it."""
     file_missed: int = 0
     """How many whole listings of its directory in a row lacked the file."""
+    missed_at: float = NEVER
+    """Monotonic time at which that was last counted."""
     look_at: float = NEVER
     """Monotonic time at which it is looked at again whatever else."""
     log: LogSearch = field(default_factory=LogSearch)
+    log_since: float = NEVER
+    """Monotonic time since which looking at the log has told nothing new; the start if it never was."""
+    log_at: float = NEVER
+    """Monotonic time from which the log is looked at again."""
 
     def is_live(self, fresh_since: float) -> bool:
         """Whether it says ``running`` and its heartbeat is fresh: it is expected to change."""

@@ -16,27 +16,31 @@ from jobcache_refresher.scope import Scope
 from jobcache_refresher.workers import Workers
 
 
-@pytest.mark.parametrize("jitter", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("path", [b"a", b"b/c", b"\xff"])
 class TestSchedule:
-    def schedule(self, jitter: float) -> Schedule:
-        return Schedule(poll=10, relist=60, resync=900, jitter=lambda: jitter)
+    def schedule(self) -> Schedule:
+        return Schedule(poll=10, relist=60, resync=900)
 
-    def test_what_changed_lately_is_looked_at_every_poll(self, jitter: float) -> None:
-        assert self.schedule(jitter).quiet_interval(5) <= 10
+    def test_what_changed_lately_is_looked_at_every_poll(self, path: bytes) -> None:
+        assert self.schedule().quiet_interval(5, path) <= 10
 
     def test_what_is_quiet_ever_more_rarely_but_at_least_once_in_a_resync(
-        self, jitter: float
+        self, path: bytes
     ) -> None:
-        schedule = self.schedule(jitter)
-        intervals = [schedule.quiet_interval(age) for age in (0, 60, 600, 3600, 86400, 1e9)]
+        schedule = self.schedule()
+        intervals = [schedule.quiet_interval(age, path) for age in (0, 60, 600, 3600, 86400, 1e9)]
         assert intervals == sorted(intervals)
-        assert 0.75 * 900 <= intervals[-1] <= 900
+        assert 0.75 * 890 <= intervals[-1] <= 890
 
-    def test_a_new_run_is_found_anywhere_within_a_relist(self, jitter: float) -> None:
-        schedule = self.schedule(jitter)
-        assert schedule.listing_interval(1) + schedule.poll <= 60
-        assert schedule.listing_interval(2) + schedule.poll <= 60
-        assert schedule.listing_interval(3) + schedule.poll <= 900
+    def test_a_new_run_is_found_anywhere_within_a_relist(self, path: bytes) -> None:
+        schedule = self.schedule()
+        assert schedule.listing_interval(1, path) + schedule.poll <= 60
+        assert schedule.listing_interval(2, path) + schedule.poll <= 60
+        assert schedule.listing_interval(3, path) + schedule.poll <= 900
+
+    def test_old_runs_fall_due_with_their_directory(self, path: bytes) -> None:
+        schedule = self.schedule()
+        assert schedule.quiet_interval(1e9, path) == schedule.listing_interval(3, path)
 
 
 class TestWorkers:

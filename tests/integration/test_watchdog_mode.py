@@ -1,0 +1,168 @@
+"""A refresher in watchdog mode: how soon a change shows, and what happens where events are not to be had."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobcache import JobCache
+from jobcache_refresher import Refresher
+from jobcache_refresher import lookout as lookout_module
+from jobcache_refresher.mounts import events_are_complete, fs_type_of
+from tests.servers import RunningServer
+from tests.trees import Names, delete_run, write_run
+
+HOUR = 3600.0
+"""So long between polls that none falls into a test: what shows, events have shown."""
+
+WRITER = """
+import json, os, sys
+root, writer, runs = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+for run in range(runs):
+    directory = f"{root}/p{writer}/g{run % 10}/n{run // 10}/r{run}"
+    os.makedirs(directory)
+    with open(directory + "/metadata.json", "w") as file:
+        json.dump({"start_time": "2026-01-01T00:00:00", "status": "completed", "config": {"k": run}}, file)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _local(status_dir: Path) -> None:
+    if not events_are_complete(fs_type_of(str(status_dir))):
+        pytest.skip(f"{status_dir} is on {fs_type_of(str(status_dir))}")
+
+
+@contextmanager
+def running(
+    server: RunningServer, status_dir: Path, namespace: str, **settings: Any
+) -> Iterator[JobCache]:
+    """A client beside a refresher that hardly ever polls."""
+    slow = {"poll_interval": HOUR, "relist_interval": HOUR, "resync_interval": HOUR, **settings}
+    with (
+        Refresher(status_dir, url=server.url, namespace=namespace, **slow),
+        JobCache(server.url, namespace=namespace, deadline=10) as cache,
+    ):
+        yield cache
+
+
+def wait_until(holds: Callable[[], bool], timeout: float = 10.0) -> float:
+    """Seconds until it holds."""
+    began = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began < timeout, "it does not come"
+        time.sleep(0.001)
+    return time.monotonic() - began
+
+
+def meta(server: RunningServer, namespace: str, field: str) -> str:
+    with server.client() as client:
+        value = client.hget(f"jobcache:{{{namespace}}}:meta", field)
+    return value.decode() if isinstance(value, bytes) else ""
+
+
+def test_a_rewrite_shows_within_100_ms(
+    valkey: RunningServer, status_dir: Path, namespace: str
+) -> None:
+    runs: list[Names] = [("p", f"g{n % 5}", f"n{n % 20}", f"r{n}") for n in range(200)]
+    for run in runs:
+        write_run(status_dir, run, slurm_job_id="before")
+    delays = []
+    with running(valkey, status_dir, namespace, mode="watchdog") as cache:
+        for n in range(100):
+            run, mark = runs[n * 7 % len(runs)], f"mark-{n}"
+            write_run(status_dir, run, slurm_job_id=mark)
+
+            def shows(run: Names = run, mark: str = mark) -> bool:
+                job = cache.get_job(*run)
+                return job is not None and job.slurm_job_id == mark
+
+            delays.append(wait_until(shows))
+    delays.sort()
+    print(f"median {delays[50] * 1e3:.1f} ms, p99 {delays[98] * 1e3:.1f} ms")
+    assert delays[98] < 0.1
+
+
+def test_new_ended_moved_and_deleted_runs_show(
+    valkey: RunningServer, status_dir: Path, namespace: str
+) -> None:
+    write_run(status_dir, ("p", "g", "n", "there"))
+    with running(valkey, status_dir, namespace, mode="auto") as cache:
+        assert meta(valkey, namespace, "mode") == "watchdog"
+
+        def names() -> set[Names]:
+            return {
+                (job.project, job.group, job.name, job.run_id)
+                for job in cache.list_all_jobs(limit=None)
+            }
+
+        new: Names = ("new", "g", "n", "r")
+        write_run(status_dir, new)
+        assert wait_until(lambda: new in names()) < 0.5
+        write_run(status_dir, new, status="completed")
+        assert wait_until(lambda: cache.get_job(*new).status == "completed") < 0.5  # type: ignore[union-attr]
+        (status_dir / "new").rename(status_dir / "renamed")
+        moved: Names = ("renamed", "g", "n", "r")
+        assert wait_until(lambda: names() == {("p", "g", "n", "there"), moved}) < 1
+        (status_dir / "renamed/g/n/r/metadata.json").unlink()
+        assert wait_until(lambda: names() == {("p", "g", "n", "there")}) < 1
+        delete_run(status_dir, ("p", "g", "n", "there"))
+        write_run(status_dir, ("p", "g", "n", "other"))
+        assert wait_until(lambda: names() == {("p", "g", "n", "other")}) < 1
+
+
+@pytest.mark.slow
+def test_18000_runs_made_by_four_writers(
+    valkey: RunningServer, status_dir: Path, namespace: str
+) -> None:
+    runs = 4500
+    with running(valkey, status_dir, namespace, mode="watchdog") as cache:
+        began = time.monotonic()
+        writers = [
+            subprocess.Popen([sys.executable, "-c", WRITER, status_dir, str(n), str(runs)])
+            for n in range(4)
+        ]
+        assert [writer.wait() for writer in writers] == [0] * 4
+        wrote = time.monotonic() - began
+        took = wait_until(lambda: cache.counts().total_jobs == 4 * runs, 60)
+        print(f"written in {wrote:.1f} s, all shown {took:.1f} s later")
+        jobs = cache.list_all_jobs(limit=None)
+    assert {(job.project, job.run_id): job.config["k"] for job in jobs} == {
+        (f"p{writer}", f"r{run}"): run for writer in range(4) for run in range(runs)
+    }
+
+
+def test_polls_and_says_why_where_events_are_not_complete(
+    valkey: RunningServer, status_dir: Path, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookout_module, "fs_type_of", lambda path: "fuse.juicefs")
+    with running(valkey, status_dir, namespace, mode="watchdog", poll_interval=0.1) as cache:
+        assert meta(valkey, namespace, "mode") == "polling"
+        assert meta(valkey, namespace, "mode_reason").endswith("fuse.juicefs")
+        write_run(status_dir, ("p", "g", "n", "r"))
+        wait_until(lambda: cache.get_job("p", "g", "n", "r") is not None)
+
+
+def test_a_root_that_vanished_is_watched_again_when_it_is_back(
+    valkey: RunningServer, status_dir: Path, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookout_module, "RETRY", 0.2)
+    write_run(status_dir, ("p", "g", "n", "r"))
+    with running(valkey, status_dir, namespace, mode="watchdog", poll_interval=0.1) as cache:
+        status_dir.rename(status_dir.parent / "away")
+        wait_until(lambda: meta(valkey, namespace, "state") == "degraded")
+        assert cache.get_job("p", "g", "n", "r") is not None
+        (status_dir.parent / "away").rename(status_dir)
+        wait_until(lambda: meta(valkey, namespace, "mode") == "watchdog")
+        wait_until(lambda: meta(valkey, namespace, "state") == "ready")
+        write_run(status_dir, ("p", "g", "n", "later"))
+        wait_until(lambda: cache.get_job("p", "g", "n", "later") is not None)
+        shutil.rmtree(status_dir / "p/g/n/r")
+        wait_until(lambda: cache.get_job("p", "g", "n", "r") is None)
