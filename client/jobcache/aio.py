@@ -18,7 +18,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from jobcache import changefeed, queries, writes
 from jobcache.dialogue import FAILURES, ServerTraits, converse, unavailable
 from jobcache.endpoint import Endpoint
+from jobcache.header import Header
 from jobcache.keys import Keys
+from jobcache.memo import Memo
 from jobcache.models import (
     Change,
     DashboardStats,
@@ -29,7 +31,7 @@ from jobcache.models import (
     JobStatus,
     ProjectSummary,
 )
-from jobcache.plan import Ask, AskAll, Pause, Plan
+from jobcache.plan import Ask, Pause, Plan
 from jobcache.queries import Answer, Source
 
 T = TypeVar("T")
@@ -49,14 +51,17 @@ class AsyncJobCache:
         deadline: float = 1.0,
         ready_timeout: float = 10.0,
         max_connections: int = 8,
+        memo_bytes: int = 8 << 20,
     ) -> None:
         self._endpoint = Endpoint.find(url)
-        self._source = Source(Keys(namespace), f"namespace {namespace!r} at {self._endpoint.shown}")
+        self._source = Source(
+            Keys(namespace), f"namespace {namespace!r} at {self._endpoint.shown}", Memo(memo_bytes)
+        )
         self._deadline = deadline
         self._ready_timeout = ready_timeout
         self._max_connections = max_connections
         self._traits = ServerTraits()
-        self._last: ContextVar[Freshness | None] = ContextVar("last_freshness", default=None)
+        self._last: ContextVar[Header | None] = ContextVar("last_freshness", default=None)
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Redis] = WeakKeyDictionary()
 
     # Lifecycle
@@ -109,11 +114,7 @@ class AsyncJobCache:
         cursor: str | None = None,
     ) -> JobPage:
         """See ``JobCache.page``."""
-        found = await self._answer(
-            queries.page(self._source, project, group, status, limit, cursor)
-        )
-        self._last.set(found.freshness)
-        return found
+        return await self._value(queries.page(self._source, project, group, status, limit, cursor))
 
     async def get_job(self, project: str, group: str, name: str, run_id: str) -> JobMetadata | None:
         """See ``JobCache.get_job``."""
@@ -152,7 +153,8 @@ class AsyncJobCache:
     @property
     def last_freshness(self) -> Freshness | None:
         """See ``JobCache.last_freshness``."""
-        return self._last.get()
+        last = self._last.get()
+        return None if last is None else last.freshness
 
     async def meta(self) -> dict[str, str]:
         """See ``JobCache.meta``."""
@@ -188,7 +190,7 @@ class AsyncJobCache:
 
     async def _value(self, plan: Plan[Answer[T]]) -> T:
         answer = await self._answer(plan)
-        self._last.set(answer.freshness)
+        self._last.set(answer.header)
         return answer.value
 
     async def _answer(self, plan: Plan[T]) -> T:
@@ -209,17 +211,11 @@ class AsyncJobCache:
         except FAILURES as error:
             raise unavailable(self._source.where, error) from error
 
-    async def _perform(self, step: Ask | AskAll | Pause, began: float) -> Any:
+    async def _perform(self, step: Ask | Pause, began: float) -> Any:
         match step:
             case Ask(args):
                 async with asyncio.timeout(self._deadline):
                     return await self._client().execute_command(*args)
-            case AskAll(commands):
-                pipeline = self._client().pipeline(transaction=False)
-                for command in commands:
-                    pipeline.execute_command(*command)
-                async with asyncio.timeout(self._deadline):
-                    return await pipeline.execute()
             case Pause(seconds):
                 await asyncio.sleep(seconds)
                 return time.monotonic() - began

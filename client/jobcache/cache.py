@@ -14,7 +14,9 @@ from redis import BlockingConnectionPool, Redis
 from jobcache import changefeed, queries, writes
 from jobcache.dialogue import FAILURES, ServerTraits, converse, unavailable
 from jobcache.endpoint import Endpoint
+from jobcache.header import Header
 from jobcache.keys import Keys
+from jobcache.memo import Memo
 from jobcache.models import (
     Change,
     DashboardStats,
@@ -25,7 +27,7 @@ from jobcache.models import (
     JobStatus,
     ProjectSummary,
 )
-from jobcache.plan import Ask, AskAll, Pause, Plan
+from jobcache.plan import Ask, Pause, Plan
 from jobcache.queries import Answer, Source
 
 T = TypeVar("T")
@@ -46,6 +48,8 @@ class JobCache:
             take several exchanges.
         ready_timeout: most seconds that ``start()`` waits for a first completed scan.
         max_connections: size of the pool; callers beyond it wait their turn within the deadline.
+        memo_bytes: most memory for jobs that this process has parsed, so that only what changed travels again; 0
+            for none.
 
     Raises:
         ConfigError: the URL or the namespace cannot be used. Nothing is connected yet.
@@ -59,12 +63,15 @@ class JobCache:
         deadline: float = 1.0,
         ready_timeout: float = 10.0,
         max_connections: int = 8,
+        memo_bytes: int = 8 << 20,
     ) -> None:
         endpoint = Endpoint.find(url)
-        self._source = Source(Keys(namespace), f"namespace {namespace!r} at {endpoint.shown}")
+        self._source = Source(
+            Keys(namespace), f"namespace {namespace!r} at {endpoint.shown}", Memo(memo_bytes)
+        )
         self._ready_timeout = ready_timeout
         self._traits = ServerTraits()
-        self._last: ContextVar[Freshness | None] = ContextVar("last_freshness", default=None)
+        self._last: ContextVar[Header | None] = ContextVar("last_freshness", default=None)
         options = endpoint.options(deadline=deadline, max_connections=max_connections)
         self._redis = Redis.from_pool(BlockingConnectionPool.from_url(endpoint.url, **options))
 
@@ -134,9 +141,7 @@ class JobCache:
         Raises:
             ValueError: a limit outside 1 to 200, a status that does not exist, or a cursor that no page gave.
         """
-        found = self._answer(queries.page(self._source, project, group, status, limit, cursor))
-        self._last.set(found.freshness)
-        return found
+        return self._value(queries.page(self._source, project, group, status, limit, cursor))
 
     def get_job(self, project: str, group: str, name: str, run_id: str) -> JobMetadata | None:
         """One run, by the names of its directory."""
@@ -179,7 +184,8 @@ class JobCache:
     @property
     def last_freshness(self) -> Freshness | None:
         """How fresh the answer was that this thread or task got last; taken in the same step as the answer."""
-        return self._last.get()
+        last = self._last.get()
+        return None if last is None else last.freshness
 
     def meta(self) -> dict[str, str]:
         """What the refresher says of itself: the fields of ``meta``."""
@@ -233,7 +239,7 @@ class JobCache:
 
     def _value(self, plan: Plan[Answer[T]]) -> T:
         answer = self._answer(plan)
-        self._last.set(answer.freshness)
+        self._last.set(answer.header)
         return answer.value
 
     def _answer(self, plan: Plan[T]) -> T:
@@ -254,15 +260,10 @@ class JobCache:
         except FAILURES as error:
             raise unavailable(self._source.where, error) from error
 
-    def _perform(self, step: Ask | AskAll | Pause, began: float) -> Any:
+    def _perform(self, step: Ask | Pause, began: float) -> Any:
         match step:
             case Ask(args):
                 return self._redis.execute_command(*args)
-            case AskAll(commands):
-                pipeline = self._redis.pipeline(transaction=False)
-                for command in commands:
-                    pipeline.execute_command(*command)
-                return pipeline.execute()
             case Pause(seconds):
                 time.sleep(seconds)
                 return time.monotonic() - began

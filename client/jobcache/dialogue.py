@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from jobcache.errors import CacheUnavailable
-from jobcache.plan import Ask, AskAll, Pause, Plan, Run
+from jobcache.plan import Ask, Pause, Plan, Run
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ class ServerTraits:
     """Whether it has ``EVALSHA_RO``; taken for granted until it says otherwise."""
 
 
-def converse(plan: Plan[T], traits: ServerTraits) -> Generator[Ask | AskAll | Pause, Any, T]:
+def converse(plan: Plan[T], traits: ServerTraits) -> Generator[Ask | Pause, Any, T]:
     """The plan, with every script turned into commands. Throw in the error that a command met."""
     reply: Any = None
     while True:

@@ -32,18 +32,11 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class AskAll:
-    """Send plain commands in one round trip; the reply is the list of their replies."""
-
-    commands: tuple[tuple[bytes | str | int, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Pause:
     """Wait some seconds; the reply is how many have passed since the plan began."""
 
     seconds: float
 
 
-Step: TypeAlias = Run | Ask | AskAll | Pause
+Step: TypeAlias = Run | Ask | Pause
 Plan: TypeAlias = Generator[Step, Any, T]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from jobcache import keys as names
-from jobcache.codec import JOB_FIELDS, Vantage, decode_job
+from jobcache.codec import JOB_FIELDS, ParsedJob, parse_job
 from jobcache.cursor import Cursor
 from jobcache.errors import CacheNotReady
 from jobcache.header import Header
 from jobcache.ids import JobId, decode_name, is_name
 from jobcache.index import filter_indexes
 from jobcache.keys import Keys
+from jobcache.memo import Memo
 from jobcache.models import (
     DashboardStats,
     Freshness,
@@ -23,11 +24,17 @@ from jobcache.models import (
     JobStatus,
     ProjectSummary,
 )
-from jobcache.plan import Ask, AskAll, Pause, Plan, Run
+from jobcache.plan import Ask, Pause, Plan, Run
 from jobcache.scripts import read_script
 
 CHUNK = 200
-"""Most jobs that one step reads; longer answers take several steps."""
+"""Most jobs that one step reads with their fields; longer answers take several steps."""
+
+MOST_AT_ONCE = 1000
+"""Most running jobs that are read in the step that finds them; of most of them only the revision travels."""
+
+ATTEMPTS = 3
+"""How often a query is asked again because jobs were written between two steps of it."""
 
 T = TypeVar("T")
 _FIELDS = tuple(JOB_FIELDS)
@@ -35,10 +42,11 @@ _FIELDS = tuple(JOB_FIELDS)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a plan reads: the keys of one namespace, and how to name the place to a person."""
+    """Where a plan reads: the keys of one namespace, what is known of them, and how to name the place to a person."""
 
     keys: Keys
     where: str
+    memo: Memo
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +54,7 @@ class Answer(Generic[T]):
     """What a call returns, and how fresh it is."""
 
     value: T
-    freshness: Freshness
+    header: Header
 
 
 def read_status(status: JobStatus | str | None) -> JobStatus | None:
@@ -77,7 +85,7 @@ def check_limit(limit: int | None) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    jobs: list[JobMetadata]
+    jobs: list[ParsedJob]
     total: int
     last: Cursor | None
     header: Header
@@ -88,34 +96,85 @@ def _page(
     indexes: Sequence[bytes],
     *,
     limit: int,
+    since: int,
     after: Cursor | None = None,
     window: float | None = None,
     member_prefix: bytes = b"",
 ) -> Plan[_Rows]:
     keys = source.keys
-    reply = yield Run(
-        read_script("page"),
-        (keys.meta, *(keys.full(index) for index in indexes)),
-        (
-            limit,
-            after.score if after else b"",
-            after.member if after else b"",
-            b"" if window is None else repr(float(window)).encode(),
-            member_prefix,
-            keys.full(names.JOB_PREFIX),
-            *_FIELDS,
-        ),
-    )
-    header = Header.parse(reply[0]).require_ready(source.where)
-    vantage = header.vantage
-    jobs = []
-    last = None
-    for *values, score, member in reply[2]:
-        last = Cursor(score, member)
-        job = decode_job(JobId.from_path(member_prefix + member), values, vantage)
-        if job is not None:
-            jobs.append(job)
-    return _Rows(jobs, reply[1], last if len(reply[2]) == limit else None, header)
+    for attempt in range(ATTEMPTS):
+        reply = yield Run(
+            read_script("page"),
+            (keys.meta, *(keys.full(index) for index in indexes)),
+            (
+                limit,
+                after.score if after else b"",
+                after.member if after else b"",
+                b"" if window is None else repr(float(window)).encode(),
+                since,
+                member_prefix,
+                keys.full(names.JOB_PREFIX),
+                *_FIELDS,
+            ),
+        )
+        header = Header.parse(reply[0]).require_ready(source.where)
+        paths = [member_prefix + member for member, _, _ in reply[2]]
+        read = [job for _, _, job in reply[2]]
+        jobs = yield from _resolve(source, header, paths, read, settle=attempt + 1 == ATTEMPTS)
+        if jobs is not None:
+            break
+    last = Cursor(reply[2][-1][1], reply[2][-1][0]) if limit and len(paths) == limit else None
+    return _Rows(jobs or [], reply[1], last, header)
+
+
+def _resolve(
+    source: Source,
+    header: Header,
+    paths: Sequence[bytes],
+    read: Sequence[Sequence[Any]],
+    *,
+    settle: bool = False,
+) -> Plan[list[ParsedJob] | None]:
+    """The jobs at the revisions that were named: out of what was read, or known, or is fetched now.
+
+    None when one was written in between, and the answer would no longer be of one moment; unless that has to do.
+    """
+    memo = source.memo
+    memo.enter(header.epoch)
+    jobs: list[ParsedJob | None] = []
+    unknown = []
+    for path, row in zip(paths, read, strict=True):
+        job = None
+        if len(row) == 2:
+            job = _learn(memo, path, row[0], row[1])
+        elif row:
+            job = memo.get(path, row[0])
+            if job is None:
+                unknown.append(len(jobs))
+        jobs.append(job)
+    for start in range(0, len(unknown), CHUNK):
+        places = unknown[start : start + CHUNK]
+        fetched = yield _read_jobs(source.keys, -1, [paths[place] for place in places])
+        for place, row in zip(places, fetched[1], strict=True):
+            if not settle and (not row or row[0] != read[place][0]):
+                return None
+            if row:
+                jobs[place] = _learn(memo, paths[place], row[0], row[1])
+    return [job for job in jobs if job is not None]
+
+
+def _learn(
+    memo: Memo, path: bytes, revision: bytes, values: Sequence[bytes | None]
+) -> ParsedJob | None:
+    job = parse_job(JobId.from_path(path), values)
+    if job is not None:
+        memo.put(path, revision, job)
+    return job
+
+
+def _read_jobs(keys: Keys, since: int, paths: Sequence[bytes]) -> Run:
+    prefix = keys.full(names.JOB_PREFIX)
+    return Run(read_script("jobs"), (keys.meta,), (since, prefix, len(_FIELDS), *_FIELDS, *paths))
 
 
 def _listing(
@@ -127,18 +186,36 @@ def _listing(
     member_prefix: bytes = b"",
 ) -> Plan[Answer[list[JobMetadata]]]:
     """Page after page up to the limit; a job that moved between two pages stands once."""
-    jobs: dict[JobId, JobMetadata] = {}
-    after = None
-    while True:
-        wanted = CHUNK if limit is None else min(CHUNK, limit - len(jobs))
-        rows = yield from _page(
-            source, indexes, limit=wanted, after=after, window=window, member_prefix=member_prefix
-        )
-        for job in rows.jobs:
-            jobs.setdefault(job.id, job)
-        after = rows.last
-        if after is None or (limit is not None and len(jobs) >= limit):
-            return Answer(list(jobs.values()), rows.header.freshness)
+    signature = (*indexes, limit, window)
+    since = source.memo.last_answered(signature)
+    rows = yield from _page(
+        source,
+        indexes,
+        limit=CHUNK if limit is None else min(CHUNK, limit),
+        since=since,
+        window=window,
+        member_prefix=member_prefix,
+    )
+    first = rows.header
+    jobs = rows.jobs
+    if rows.last is not None and (limit is None or len(jobs) < limit):
+        by_path = {job.path: job for job in jobs}
+        while rows.last is not None and (limit is None or len(by_path) < limit):
+            rows = yield from _page(
+                source,
+                indexes,
+                limit=CHUNK if limit is None else min(CHUNK, limit - len(by_path)),
+                since=since,
+                after=rows.last,
+                window=window,
+                member_prefix=member_prefix,
+            )
+            for job in rows.jobs:
+                by_path.setdefault(job.path, job)
+        jobs = list(by_path.values())
+    source.memo.note_answer(signature, first.generation)
+    vantage = rows.header.vantage
+    return Answer([job.build(vantage) for job in jobs], rows.header)
 
 
 def list_all_jobs(
@@ -162,7 +239,7 @@ def page(
     status: JobStatus | str | None,
     limit: int,
     cursor: str | None,
-) -> Plan[JobPage]:
+) -> Plan[Answer[JobPage]]:
     """One page of what the filters match."""
     if not 1 <= limit <= CHUNK:
         raise ValueError(f"limit={limit}: a page holds 1 to {CHUNK} jobs")
@@ -170,16 +247,21 @@ def page(
     after = None if cursor is None else Cursor.read(cursor)
     if not _can_match(project, group):
         nothing = yield from _nothing(source)
-        return JobPage(jobs=[], total=0, cursor=None, freshness=nothing.freshness)
-    rows = yield from _page(
-        source, filter_indexes(project, group, wanted), limit=limit, after=after
-    )
-    return JobPage.model_construct(
-        jobs=rows.jobs,
+        empty = JobPage(jobs=[], total=0, cursor=None, freshness=nothing.header.freshness)
+        return Answer(empty, nothing.header)
+    indexes = filter_indexes(project, group, wanted)
+    signature = (*indexes, limit, cursor, "page")
+    since = source.memo.last_answered(signature)
+    rows = yield from _page(source, indexes, limit=limit, since=since, after=after)
+    source.memo.note_answer(signature, rows.header.generation)
+    vantage = rows.header.vantage
+    found = JobPage.model_construct(
+        jobs=[job.build(vantage) for job in rows.jobs],
         total=rows.total,
         cursor=str(rows.last) if rows.last else None,
         freshness=rows.header.freshness,
     )
+    return Answer(found, rows.header)
 
 
 def get_job(
@@ -189,10 +271,22 @@ def get_job(
     job = JobId.of(project, group, name, run_id)
     if job is None:
         nothing = yield from _nothing(source)
-        return Answer(None, nothing.freshness)
-    reply = yield Run(read_script("job"), (source.keys.meta, source.keys.job(job)), _FIELDS)
-    header = Header.parse(reply[0]).require_ready(source.where)
-    return Answer(decode_job(job, reply[1], header.vantage), header.freshness)
+        return Answer(None, nothing.header)
+    path, memo = job.path, source.memo
+    known = memo.known_revision(path)
+    while True:
+        reply = yield Run(
+            read_script("job"), (source.keys.meta, source.keys.job(job)), (known, *_FIELDS)
+        )
+        header = Header.parse(reply[0]).require_ready(source.where)
+        memo.enter(header.epoch)
+        if not reply[1]:
+            return Answer(None, header)
+        revision, *fields = reply[1]
+        parsed = _learn(memo, path, revision, fields[0]) if fields else memo.get(path, revision)
+        if parsed is not None or fields:
+            return Answer(parsed.build(header.vantage) if parsed else None, header)
+        known = b""  # it was dropped meanwhile
 
 
 def get_job_runs(
@@ -218,44 +312,48 @@ def get_recent_jobs(
 
 def get_running_jobs(source: Source) -> Plan[Answer[list[JobMetadata]]]:
     """Running jobs with a fresh heartbeat, newest start first."""
-    keys = source.keys
-    reply = yield Run(
-        read_script("running"),
-        (keys.meta, keys.running),
-        (CHUNK, keys.full(names.JOB_PREFIX), *_FIELDS),
-    )
-    header = Header.parse(reply[0]).require_ready(source.where)
-    ids = [JobId.from_path(path) for path in reply[1]]
-    jobs: list[JobMetadata] = []
-    if len(reply[2]) == len(ids):
-        jobs += _decode(ids, reply[2], header.vantage)
-    else:
-        for start in range(0, len(ids), CHUNK):
-            some = ids[start : start + CHUNK]
-            rows = yield AskAll(tuple((b"HMGET", keys.job(job), *_FIELDS) for job in some))
-            jobs += _decode(some, rows, header.vantage)
-        jobs = [job for job in jobs if job.status is JobStatus.RUNNING and not job.stale]
-    jobs.sort(key=_newest_first, reverse=True)
-    return Answer(jobs, header.freshness)
+    keys, memo = source.keys, source.memo
+    since = memo.last_answered(names.RUNNING)
+    for attempt in range(ATTEMPTS):
+        settle = attempt + 1 == ATTEMPTS
+        reply = yield Run(
+            read_script("running"),
+            (keys.meta, keys.running),
+            (MOST_AT_ONCE, since, keys.full(names.JOB_PREFIX), *_FIELDS),
+        )
+        header = Header.parse(reply[0]).require_ready(source.where)
+        paths, read = reply[1], reply[2]
+        for start in range(len(read), len(paths), CHUNK):
+            some = yield _read_jobs(keys, since, paths[start : start + CHUNK])
+            read += some[1]
+        jobs = yield from _resolve(source, header, paths, read, settle=settle)
+        if jobs is not None:
+            break
+    memo.note_answer(names.RUNNING, header.generation)
+    vantage = header.vantage
+    # What took several steps may have changed on the way.
+    fresh = [job for job in jobs or () if job.is_running and job.is_fresh(vantage)]
+    fresh.sort(key=_newest_first, reverse=True)
+    return Answer([job.build(vantage) for job in fresh], header)
 
 
 def list_projects(source: Source) -> Plan[Answer[list[ProjectSummary]]]:
     """Every project, by name."""
     summary = yield from _summary(source)
-    return Answer(summary.projects, summary.header.freshness)
+    return Answer(summary.projects, summary.header)
 
 
 def get_dashboard_stats(source: Source) -> Plan[Answer[DashboardStats]]:
     """Totals of everything and of every project."""
     summary = yield from _summary(source)
     stats = DashboardStats(**summary.counts.model_dump(), projects=summary.projects)
-    return Answer(stats, summary.header.freshness)
+    return Answer(stats, summary.header)
 
 
 def counts(source: Source) -> Plan[Answer[JobCounts]]:
     """Totals by status."""
     summary = yield from _summary(source)
-    return Answer(summary.counts, summary.header.freshness)
+    return Answer(summary.counts, summary.header)
 
 
 def freshness(source: Source) -> Plan[Freshness]:
@@ -339,20 +437,12 @@ def _by_status(totals: Sequence[int]) -> dict[str, int]:
 def _nothing(source: Source) -> Plan[Answer[list[JobMetadata]]]:
     """The answer for names that no directory can bear: none, if the cache is ready to say so."""
     reply = yield Run(read_script("freshness"), (source.keys.meta,))
-    return Answer([], Header.parse(reply[0]).require_ready(source.where).freshness)
+    return Answer([], Header.parse(reply[0]).require_ready(source.where))
 
 
 def _can_match(project: str | None, group: str | None) -> bool:
     return all(name is None or is_name(name) for name in (project, group))
 
 
-def _decode(
-    ids: Iterable[JobId], rows: Iterable[Sequence[Any]], vantage: Vantage
-) -> list[JobMetadata]:
-    decoded = (decode_job(job, row, vantage) for job, row in zip(ids, rows, strict=True))
-    return [job for job in decoded if job is not None]
-
-
-def _newest_first(job: JobMetadata) -> tuple[float, bytes]:
-    started = job.started_at.timestamp() if job.started_at else float("-inf")
-    return started, job.id.path
+def _newest_first(job: ParsedJob) -> tuple[float, bytes]:
+    return job.newest_first

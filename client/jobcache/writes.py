@@ -5,9 +5,10 @@ Also how index entries are told to a script; the refresher tells them in the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from jobcache.codec import JOB_FIELDS, REV, decode_standing
+from jobcache.codec import JOB_FIELDS, decode_standing
 from jobcache.errors import CacheUnavailable
 from jobcache.header import Header
 from jobcache.ids import JobId
@@ -31,20 +32,16 @@ def delete_job(
     job = _require_id(project, group, name, run_id)
     keys = source.keys
     while True:
-        reply = yield Run(read_script("job"), (keys.meta, keys.job(job)), (*JOB_FIELDS, REV))
+        reply = yield Run(read_script("job"), (keys.meta, keys.job(job)), (b"", *JOB_FIELDS))
         header = Header.parse(reply[0]).require_ready(source.where)
-        *values, revision = reply[1]
-        fields = {
-            name: value for name, value in zip(JOB_FIELDS, values, strict=True) if value is not None
-        }
-        entries = index_entries(job, decode_standing(fields)) if revision is not None else ()
+        revision, entries = _known(job, reply[1])
         reply = yield Run(
             write_script("delete"),
             (keys.meta, keys.job(job), keys.tombstones, keys.changes, keys.requests),
             (
                 header.epoch,
                 job.path,
-                revision or b"",
+                revision,
                 CHANGES_CAP,
                 REQUESTS_CAP,
                 keys.prefix,
@@ -53,7 +50,18 @@ def delete_job(
             ),
         )
         if reply[1] != b"changed":
-            return Answer(reply[1] == b"deleted", Header.parse(reply[0]).freshness)
+            return Answer(reply[1] == b"deleted", Header.parse(reply[0]))
+
+
+def _known(job: JobId, row: Sequence[Any]) -> tuple[bytes, frozenset[Entry]]:
+    """The revision and the index entries of a job that ``job.lua`` read; empty if there is none."""
+    if not row:
+        return b"", frozenset()
+    revision, values = row
+    fields = {
+        name: value for name, value in zip(JOB_FIELDS, values, strict=True) if value is not None
+    }
+    return revision, index_entries(job, decode_standing(fields))
 
 
 def invalidate(source: Source, project: str, group: str, name: str, run_id: str) -> Plan[None]:

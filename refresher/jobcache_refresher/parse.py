@@ -34,7 +34,7 @@ def parse_metadata(raw: bytes, job: JobId, zone: tzinfo | None) -> JobMetadata:
     if not raw.strip():
         raise UnparsableError("empty")
     try:
-        document = jsontext.loads(raw)
+        document = jsontext.parse(raw)
     except (ValueError, RecursionError) as error:
         raise UnparsableError(str(error)) from None
     if not isinstance(document, dict):

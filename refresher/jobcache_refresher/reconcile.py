@@ -75,6 +75,8 @@ class Reconciler:
         """What was read, and is not in Redis yet."""
         self._buried: dict[bytes, float] = {}
         """Runs that a client deleted, and the monotonic time from which their files count again."""
+        self._deleted_on_hints = 0
+        """Since the last scan of more than hints."""
         self._completed_at: float | None = None
         self._position = ""
 
@@ -141,7 +143,7 @@ class Reconciler:
         for path in self._buried.keys() & self._pending.keys():
             del self._pending[path]
         held = self._held(scan, wanted.release)
-        self._apply(() if held else scan.gone, place)
+        self._apply(() if held else self._deletable(scan, scope), place)
         if scope is not Scope.HINTS:
             seconds = self._clock.monotonic() - began
             self._completed_at = self._complete(place, scan, held, seconds)
@@ -201,15 +203,25 @@ class Reconciler:
         self.records.pop(path, None)
         self._pending.pop(path, None)
 
+    def _deletable(self, scan: Scan, scope: Scope) -> list[bytes]:
+        """What may go now. Hints show a mass deletion bit by bit: beyond a few, a scan that sees it all must judge."""
+        if scope is not Scope.HINTS:
+            self._deleted_on_hints = 0
+        elif self._deleted_on_hints + len(scan.gone) > self._settings.hold_minimum:
+            return []
+        else:
+            self._deleted_on_hints += len(scan.gone)
+        return scan.gone
+
     def _held(self, scan: Scan, release: bool) -> int:
         """How many deletions wait for an operator; 0 when none does."""
+        if release or scan.vanishing <= self._settings.hold_minimum:
+            return 0
         known = self.records.keys() | self._pending.keys()
         waiting = sum(path in known for path in scan.gone)
         # Those seen to be absent only once count as well: what vanishes at once may be noticed in two scans.
         much = scan.vanishing > self._settings.hold_fraction * len(known)
-        if release or scan.vanishing <= self._settings.hold_minimum or not much:
-            return 0
-        return waiting
+        return waiting if much else 0
 
     def _complete(self, place: Place, scan: Scan, held: int, seconds: float) -> float:
         reason = ""

@@ -44,6 +44,8 @@ RELAXED = 3.0
 """Poll intervals between two polls while inotify tells of changes."""
 SECOND_LOOK = 0.05
 """Seconds after which what inotify showed to be missing is looked for again."""
+SECOND_LOOKS = 5
+"""How often it is at most, before it is left to the next poll."""
 REPORT_INTERVAL = 1.0
 """Seconds between two reports of how far a scan of everything is."""
 CLOSING_TIME = 3.0
@@ -116,8 +118,8 @@ class Refresher:
         self._inbox = RequestInbox(self._server, self._keys, self._wake.set)
         self._lookout = Lookout(self.settings.status_dir, self.settings.mode, self._wake.set, clock)
         self._dirty = Dirty()
-        self._missed: set[bytes] = set()
-        """What the last hints showed to be missing, to be looked for once more."""
+        self._missed: dict[bytes, int] = {}
+        """What hints showed to be missing, and how often more it is looked for before the next poll."""
         self._threads: list[threading.Thread] = []
         self._end_metrics: Callable[[], None] = _nothing
         self._relist_next = True
@@ -360,7 +362,7 @@ class Refresher:
         dirty, self._dirty = self._dirty, Dirty()
         events = dirty.runs | dirty.directories
         wanted = Wanted(
-            hints=frozenset(requests.invalidated | events | self._missed),
+            hints=frozenset(requests.invalidated | events | self._missed.keys()),
             dropped=frozenset(requests.deleted),
             release=requests.release,
             position=requests.position.decode(),
@@ -379,7 +381,9 @@ class Refresher:
             self._dirty.add(dirty)
             raise
         # A deletion takes two observations, and the next poll is far.
-        self._missed = self._scanner.in_doubt(events | self._missed)
+        looks = {path: left - 1 for path, left in self._missed.items() if left > 1}
+        looks.update(dict.fromkeys(events, SECOND_LOOKS))
+        self._missed = {path: looks[path] for path in self._scanner.in_doubt(looks)}
         # After a fault everything is looked at: nobody knows what happened meanwhile.
         self._relist_next = not believed
         if scope is not Scope.HINTS:

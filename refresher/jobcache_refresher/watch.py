@@ -6,9 +6,10 @@ Of watchdog (7.1) it uses the inotify instance and the thread that reads it, not
 - rebuilds its watches after a queue overflow, and tells nobody that events were lost;
 - passes over a directory that it cannot watch for want of watches, without a word;
 - holds every event back for 0.5 s behind a directory that was moved out, and goes on watching that one;
-- watches everything below a run (checkpoints, ``wandb/``), 5 KB of memory each, and reads files being opened as events;
+- watches everything below a run as well: checkpoints, ``wandb/``;
 - warns, in the thread that must not die, when it meets a directory twice, as it does with every ``makedirs``.
-With 18,000 runs made by four writers it overflowed three times and saw 3,700 of them.
+Of 18,000 runs made by four writers it saw all, for three times the CPU of this, or, with those warnings printed,
+overflowed three times and saw 3,700.
 """
 
 from __future__ import annotations

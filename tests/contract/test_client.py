@@ -555,3 +555,65 @@ class TestNamespaces:
             other.refresh()
             assert names_of(other.cache.list_all_jobs()) == [OTHER]
             assert names_of(rig.cache.list_all_jobs()) == [RUN]
+
+
+class TestMemo:
+    def test_one_round_trip_cold_warm_and_after_changes(
+        self, real_server: RunningServer, status_dir: Path, namespace: str
+    ) -> None:
+        for number in range(30):
+            write_run(status_dir, ("p", f"g{number % 3}", "n", f"r{number:02}"))
+        with Rig(real_server.url, status_dir, namespace) as rig:
+            rig.refresh()
+            trips: list[int] = []
+            original: Any = rig.cache._redis.execute_command
+
+            def counted(*args: Any) -> Any:
+                trips.append(1)
+                return original(*args)
+
+            rig.cache._redis.execute_command = counted  # type: ignore[method-assign]
+            for change in (None, None, ("p", "g0", "n", "r00"), ("p", "g1", "n", "new")):
+                if change:
+                    write_run(status_dir, change, status="running", slurm_job_id="changed")
+                    rig.refresh()
+                for call in (
+                    lambda: rig.cache.list_all_jobs(),
+                    lambda: rig.cache.list_all_jobs(group="g1"),
+                    lambda: rig.cache.get_running_jobs(),
+                    lambda: rig.cache.get_recent_jobs(),
+                    lambda: rig.cache.page(limit=10),
+                    lambda: rig.cache.get_job_runs("p", "g0", "n"),
+                    lambda: rig.cache.get_job("p", "g0", "n", "r00"),
+                    lambda: rig.cache.get_dashboard_stats(),
+                ):
+                    call()
+                    call()
+                    trips.clear()
+                    call()
+                    assert len(trips) == 1
+                assert_agrees(rig)
+
+    def test_no_memo_and_a_tiny_one_give_the_same_answers(self, rig: Rig) -> None:
+        for number in range(250):
+            write_run(rig.status_dir, ("p", f"g{number % 3}", "n", f"r{number:03}"))
+        rig.refresh()
+        for memo_bytes in (0, 50_000):
+            with JobCache(
+                rig.url, namespace=rig.namespace, memo_bytes=memo_bytes, deadline=10
+            ) as other:
+                for _ in range(2):
+                    assert other.list_all_jobs(limit=None) == rig.cache.list_all_jobs(limit=None)
+                    assert other.get_running_jobs() == rig.cache.get_running_jobs()
+                    assert other.list_all_jobs(group="g2") == rig.cache.list_all_jobs(group="g2")
+
+    def test_a_rebuilt_cache_whose_revisions_start_over(self, rig: Rig) -> None:
+        write_run(rig.status_dir, RUN, status="failed")
+        for _ in range(3):
+            rig.refresh()
+        assert rig.cache.get_job(*RUN) is not None
+        assert rig.cache.list_all_jobs()
+        write_run(rig.status_dir, RUN, status="completed")
+        rig.refresher.reconciler.rebuild()
+        rig.refresh()
+        assert_agrees(rig)

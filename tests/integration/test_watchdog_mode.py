@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from jobcache import JobCache
 from jobcache_refresher import Refresher
 from jobcache_refresher import lookout as lookout_module
 from jobcache_refresher.mounts import events_are_complete, fs_type_of
+from jobcache_refresher.scanner import Scan, Scanner
+from jobcache_refresher.tree import Directory, Tree
 from tests.servers import RunningServer
 from tests.trees import Names, delete_run, write_run
 
@@ -116,6 +119,57 @@ def test_new_ended_moved_and_deleted_runs_show(
         delete_run(status_dir, ("p", "g", "n", "there"))
         write_run(status_dir, ("p", "g", "n", "other"))
         assert wait_until(lambda: names() == {("p", "g", "n", "other")}) < 1
+
+
+def test_a_mass_deletion_is_held_although_events_show_it_bit_by_bit(
+    valkey: RunningServer, status_dir: Path, namespace: str
+) -> None:
+    for n in range(400):
+        write_run(status_dir, ("p", "g", f"n{n % 20}", f"r{n}"))
+    with running(valkey, status_dir, namespace, mode="watchdog") as cache:
+        for n in range(0, 400, 2):
+            delete_run(status_dir, ("p", "g", f"n{n % 20}", f"r{n}"))
+            time.sleep(0.005)
+        time.sleep(0.5)
+        for _ in range(2):
+            assert cache.counts().total_jobs >= 350
+            cache.refresh(wait=True)
+        assert cache.counts().total_jobs >= 350
+        assert meta(valkey, namespace, "state") == "degraded"
+
+
+def test_what_stays_in_doubt_is_not_looked_for_without_end(
+    valkey: RunningServer, status_dir: Path, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans = 0
+    scan, list_directory = Scanner.scan, Tree.list_directory
+
+    def counted(*arguments: Any, **keywords: Any) -> Scan:
+        nonlocal scans
+        scans += 1
+        return scan(*arguments, **keywords)
+
+    def failing(tree: Tree, path: bytes, **keywords: Any) -> Directory:
+        listing = list_directory(tree, path, **keywords)
+        if path == b"p/g/n" and b"gone" not in listing.subdirectories:
+            if failing_from_now:
+                raise OSError(errno.EIO, "Input/output error")
+            failing_from_now.append(True)
+        return listing
+
+    failing_from_now: list[bool] = []
+    monkeypatch.setattr(Scanner, "scan", counted)
+    monkeypatch.setattr(Tree, "list_directory", failing)
+    write_run(status_dir, ("p", "g", "n", "stays"))
+    write_run(status_dir, ("p", "g", "n", "gone"))
+    with running(valkey, status_dir, namespace, mode="watchdog") as cache:
+        delete_run(status_dir, ("p", "g", "n", "gone"))
+        wait_until(lambda: bool(failing_from_now))
+        time.sleep(0.5)
+        before = scans
+        time.sleep(0.5)
+        assert scans == before
+        assert cache.counts().total_jobs == 2
 
 
 @pytest.mark.slow

@@ -20,3 +20,16 @@ end
 local function format_score(number)
     return string.format('%.17g', number)
 end
+
+-- What is read of a job: its revision, and its fields as well if it was written after a generation (a reader has the
+-- rest from before); nothing when there is no such job.
+local function read_job(job, since, fields)
+    local revision = redis.call('HGET', job, 'rev')
+    if not revision then
+        return {}
+    end
+    if tonumber(revision) <= since then
+        return {revision}
+    end
+    return {revision, redis.call('HMGET', job, unpack(fields))}
+end

@@ -1,5 +1,12 @@
 -- One job.
--- KEYS: meta, the job's hash. ARGV: the fields to read.
--- Returns: {header, values of the fields}
+-- KEYS: meta, the job's hash. ARGV: the revision that the reader has ('' for none), the fields to read.
+-- Returns: {header, {revision, fields}}, without the fields at that revision, and empty when there is no such job
 
-return {header(KEYS[1]), redis.call('HMGET', KEYS[2], unpack(ARGV))}
+local revision = redis.call('HGET', KEYS[2], 'rev')
+if not revision then
+    return {header(KEYS[1]), {}}
+end
+if revision == ARGV[1] then
+    return {header(KEYS[1]), {revision}}
+end
+return {header(KEYS[1]), {revision, redis.call('HMGET', KEYS[2], unpack(ARGV, 2))}}

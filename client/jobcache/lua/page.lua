@@ -1,13 +1,13 @@
 -- A page of jobs, newest first, out of the disjoint union of some indexes; equal scores go by member, backwards.
 -- KEYS: meta, then the indexes.
 -- ARGV: limit; score and member of the cursor ('' for the first page); seconds before the last completed scan
---   within which a score must lie ('' for any); what stands before a member to make it an id; what
---   stands before an id to make it a key; the fields to read.
--- Returns: {header, total of the union, rows}, a row being the values of the fields, the score and the member.
+--   within which a score must lie ('' for any); the generation after which fields are wanted; what stands before a
+--   member to make it an id; what stands before an id to make it a key; the fields to read.
+-- Returns: {header, total of the union, rows}, a row being {member, score, {revision, fields}} (see the prelude).
 
 local limit, after_score, after_member, window = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
-local member_prefix, job_prefix = ARGV[5], ARGV[6]
-local fields = {unpack(ARGV, 7)}
+local since, member_prefix, job_prefix = tonumber(ARGV[5]), ARGV[6], ARGV[7]
+local fields = {unpack(ARGV, 8)}
 
 local function number(score)
     if score == '-inf' then
@@ -86,9 +86,6 @@ end
 local rows = {}
 for i = 1, math.min(limit, #found) do
     local member, score = found[i][1], found[i][2]
-    local row = redis.call('HMGET', job_prefix .. member_prefix .. member, unpack(fields))
-    row[#fields + 1] = score
-    row[#fields + 2] = member
-    rows[i] = row
+    rows[i] = {member, score, read_job(job_prefix .. member_prefix .. member, since, fields)}
 end
 return {header(KEYS[1]), total, rows}
