@@ -96,9 +96,10 @@ class Scanner:
         )
         self._workers = Workers(settings.scan_threads, "jobcache-scan")
         self._holds = Holds(tree, settings.max_descriptors)
+        self._guard = RootGuard(tree, filesystem_type, settings.marker)
         self._discovery = Discovery(
             tree,
-            RootGuard(tree, filesystem_type, settings.marker),
+            self._guard,
             self._schedule,
             clock,
             self._workers,
@@ -149,11 +150,15 @@ class Scanner:
             RootFaultError: the status directory itself cannot be believed. The snapshot is as before.
         """
         pointed_at = frozenset(hints)
+        device = self._guard.device
         try:
             errors = self._discovery.discover(scope, pointed_at, fresh_since)
         except RootFaultError:
             self._holds.drop_all()
             raise
+        if self._guard.device != device:
+            # Mounted anew: what is held is of the mount before, and keeps it alive.
+            self._holds.drop_all()
         scan = Scan(errors=errors)
         due = self._due(scope, pointed_at, fresh_since)
         torn = self._examine(scan, due, pointed_at, fresh_since)
