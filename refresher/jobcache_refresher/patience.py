@@ -16,7 +16,7 @@ GLANCE = 0.1
 
 
 class FilesystemHungError(Exception):
-    """The filesystem has not answered for too long. The scan goes on if it ever does; nothing was lost of it."""
+    """The filesystem has not answered for too long. The scan goes on if it ever does."""
 
 
 class StoppedError(JobCacheError):
@@ -81,7 +81,7 @@ class PatientScanner:
         closed.wait(GLANCE * 10)
 
     def _take_late(self, outcome: Outcome[Scan]) -> None:
-        """Give what a scan found after nobody waited for it to the next one."""
+        """Have the next scan find what one found after nobody waited for it."""
         try:
             late = outcome.result()
         except Exception:

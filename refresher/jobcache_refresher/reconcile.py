@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jobcache.models import CacheState
+from jobcache_refresher.audit import Auditor
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.diff import diff
 from jobcache_refresher.guard import RootFaultError
@@ -14,6 +15,7 @@ from jobcache_refresher.patience import FilesystemHungError, PatientScanner
 from jobcache_refresher.records import Fields, Record, Records
 from jobcache_refresher.scanner import Scan, Scanner
 from jobcache_refresher.scope import Scope
+from jobcache_refresher.server import EpochError
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.status import Status
 from jobcache_refresher.store import Outcome, Place, Store
@@ -31,6 +33,8 @@ class Wanted:
     """Paths of runs that a client deleted from the cache."""
     release: bool = False
     """Whether an operator released deletions that are held."""
+    audit: bool = False
+    """Whether to compare all of Redis with what was published."""
     position: str = ""
     """Id of the last request taken into account; empty for none."""
 
@@ -63,6 +67,7 @@ class Reconciler:
         self._scanner = scanner
         self._patient = patient
         self._clock = clock
+        self._auditor = Auditor(store, settings.audit_interval, clock)
         self._identity = {
             "status_dir": settings.status_dir,
             "mode": settings.mode,
@@ -72,7 +77,9 @@ class Reconciler:
             "refresher": holder,
         }
         self._pending: dict[bytes, Fields] = {}
-        """What was read, and is not in Redis yet."""
+        """What the scan under way read, and is not in Redis yet."""
+        self._from_memory: dict[bytes, Fields] = {}
+        """What an earlier epoch held, and this one does not yet."""
         self._buried: dict[bytes, float] = {}
         """Runs that a client deleted, and the monotonic time from which their files count again."""
         self._deleted_on_hints = 0
@@ -90,12 +97,14 @@ class Reconciler:
         Raises:
             SchemaMismatch: a newer version of jobcache wrote it.
         """
+        self._auditor.begin()
         published = self._store.open()
         if published is None:
             self.rebuild()
             return
         self._scanner.reset()
         self._pending.clear()
+        self._from_memory.clear()
         self.records = published
         for path, record in published.items():
             self._scanner.recall(path, record.fields)
@@ -104,27 +113,41 @@ class Reconciler:
     def rebuild(self) -> None:
         """Begin a new epoch, to be filled from memory and from the tree."""
         log.info("building the cache anew, %d jobs of it from memory", len(self.records))
-        self._store.begin(self._identity)
-        self._completed_at = None
-        known = {path: record.fields for path, record in self.records.items()}
-        self._pending = {**known, **self._pending}
+        # Memory first: whatever fails from here on, nothing counts as published.
+        self._from_memory.update((path, record.fields) for path, record in self.records.items())
         self.records = {}
+        self._completed_at = None
+        self._store.begin(self._identity)
 
     def refresh(self, scope: Scope, wanted: Wanted = Wanted()) -> bool:
         """Scan, diff, apply and, unless only hints were looked at, complete.
 
-        Returns whether the status directory could be believed.
+        What Redis lost is noticed before the scan, and is whole again when this returns.
+
+        Returns whether the status directory could be believed, and the cache is whole.
 
         Raises:
-            FencedError, EpochError: the cache is no longer this refresher's, or no longer the one it knew.
+            FencedError: the cache is no longer this refresher's.
+            EpochError: it was lost twice while this went on.
             FilesystemHungError: the status directory does not answer.
             redis.RedisError: the server did not; what was read is kept for the next refresh.
         """
+        try:
+            return self._refresh(scope, wanted)
+        except EpochError as lost:
+            log.warning("%s: rebuilding", lost)
+            self.rebuild()
+            return self._refresh(max(scope, Scope.POLL), wanted)
+
+    def _refresh(self, scope: Scope, wanted: Wanted) -> bool:
         began = self._clock.monotonic()
         place = self._store.place()
         self._position = wanted.position or self._position
+        if self._from_memory:
+            place = self._republish(place)
+        self._read_again()
         for path in wanted.dropped:
-            self._bury(path)
+            self._drop(path)
         risen = self._rise()
         since = self._completed_at if self._completed_at is not None else place.now
         try:
@@ -150,6 +173,47 @@ class Reconciler:
             self._note_completion(scan, held, seconds)
         return True
 
+    def _republish(self, place: Place) -> Place:
+        """Publish what an earlier epoch held, before the tree is looked at: it may take long, or not answer at all."""
+        fields = self._from_memory
+        for outcome in self._store.apply(diff(self.records, fields.items(), ()), place):
+            self._note(outcome)
+        self._from_memory = {}
+        self._completed_at = self._store.complete(
+            place,
+            self._settings.stale_after,
+            {**self._identity, **self._state(self.status.degraded or "")},
+        )
+        return self._store.place()
+
+    def _read_again(self) -> None:
+        """What an earlier refresh read and could not write is read anew: a deletion may lie in between."""
+        for path in self._pending:
+            self._scanner.distrust(path)
+        self._pending.clear()
+
+    def _drop(self, path: bytes) -> None:
+        """A client says that it deleted a job; that may be long ago, and the job be there again."""
+        record = self._store.reload(path)
+        if record is None:
+            self._bury(path)
+        else:
+            self.records[path] = record
+            self._scanner.distrust(path)
+
+    def _audit(self, place: Place, everything: bool) -> bool:
+        """Look for what Redis lost, and mend what is little; False when the cache must be built anew."""
+        damage = self._auditor.look(self.records, self._position, place, everything=everything)
+        if damage.is_vast:
+            log.warning("the cache differs from what was published: %s", damage.summary)
+            for path in damage.deleted:
+                self._bury(path)
+            return False
+        if damage:
+            for outcome in self._auditor.mend(damage, self.records, place):
+                self._note(outcome)
+        return True
+
     def _apply(self, gone: Iterable[bytes], place: Place) -> None:
         for path in gone:
             self._pending.pop(path, None)
@@ -167,17 +231,12 @@ class Reconciler:
         self._pending.pop(path, None)
         if outcome.verdict != "ok":
             # Somebody else changed or deleted the job meanwhile: look at both sides again.
-            record = self._store.reload(path)
-            if record is None:
-                self._bury(path)
-            else:
-                self.records[path] = record
-                self._scanner.distrust(path)
+            self._drop(path)
             return
         if operation.visible:
             self.status.changes[operation.kind] += 1
         if operation.fields:
-            self.records[path] = Record(operation.fields, outcome.revision)
+            self._keep(path, Record(operation.fields, outcome.revision))
         else:
             self._forget(path)
             self._scanner.forget(path)
@@ -199,8 +258,14 @@ class Reconciler:
             del self._buried[path]
         return risen
 
+    def _keep(self, path: bytes, record: Record) -> None:
+        known = self.records.get(path)
+        self._auditor.census.move(path, known.fields if known else None, record.fields)
+        self.records[path] = record
+
     def _forget(self, path: bytes) -> None:
-        self.records.pop(path, None)
+        known = self.records.pop(path, None)
+        self._auditor.census.move(path, known.fields if known else None, None)
         self._pending.pop(path, None)
 
     def _deletable(self, scan: Scan, scope: Scope) -> list[bytes]:
@@ -236,8 +301,7 @@ class Reconciler:
             self._settings.stale_after,
             {
                 **self._identity,
-                "state": (CacheState.DEGRADED if reason else CacheState.READY).value,
-                "reason": reason,
+                **self._state(reason),
                 "errors": str(scan.errors),
                 "held": str(held),
                 "examined": str(scan.examined),
@@ -247,6 +311,11 @@ class Reconciler:
                 "total": "",
             },
         )
+
+    @staticmethod
+    def _state(reason: str) -> dict[str, str]:
+        state = CacheState.DEGRADED if reason else CacheState.READY
+        return {"state": state.value, "reason": reason}
 
     def _note_completion(self, scan: Scan, held: int, seconds: float) -> None:
         status = self.status

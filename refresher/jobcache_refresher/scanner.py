@@ -68,7 +68,8 @@ class Scan:
 class Scanner:
     """Keeps a snapshot of a tree up to date. Not for several threads at once.
 
-    What a scan read before it failed is given by the next one that does not.
+    What a scan read before it failed is read again by the next: a reading counts as of when its scan began, and a
+    deletion may lie in between.
 
     Args:
         tree: the status directory.
@@ -86,7 +87,6 @@ class Scanner:
         progress: Callable[[int, int], None] = lambda done, total: None,
         filesystem_type: Callable[[], str | None] = lambda: None,
     ) -> None:
-        self._readings: dict[bytes, Fields] = {}
         self._clock = clock
         self._progress = progress
         self._schedule = Schedule(
@@ -129,7 +129,6 @@ class Scanner:
     def reset(self) -> None:
         """Forget everything that is known of the tree, but not what its root must be."""
         self._holds.drop_all()
-        self._readings.clear()
         self._discovery.snapshot = Snapshot()
 
     def close(self) -> None:
@@ -160,12 +159,20 @@ class Scanner:
             # Mounted anew: what is held is of the mount before, and keeps it alive.
             self._holds.drop_all()
         scan = Scan(errors=errors)
+        try:
+            self._look_at_runs(scan, scope, pointed_at, fresh_since)
+        except BaseException:
+            self.give_back(scan)
+            raise
+        self._judge_absences(scan, None if scope is not Scope.HINTS else pointed_at)
+        return scan
+
+    def _look_at_runs(
+        self, scan: Scan, scope: Scope, pointed_at: frozenset[bytes], fresh_since: float
+    ) -> None:
         due = self._due(scope, pointed_at, fresh_since)
         torn = self._examine(scan, due, pointed_at, fresh_since)
         self._examine(scan, torn, pointed_at, fresh_since)
-        scan.readings, self._readings = self._readings, {}
-        self._judge_absences(scan, None if scope is not Scope.HINTS else pointed_at)
-        return scan
 
     def in_doubt(self, paths: Iterable[bytes]) -> set[bytes]:
         """Those of some runs and directories that lack something, which awaits a second observation."""
@@ -178,8 +185,9 @@ class Scanner:
         }
 
     def give_back(self, scan: Scan) -> None:
-        """Have the next scan give what this one read."""
-        self._readings = {**scan.readings, **self._readings}
+        """Have the next scan read what this one read, and nobody took."""
+        for path in scan.readings:
+            self.distrust(path)
 
     def forget(self, path: bytes) -> None:
         """A run was deleted from the cache. If its directory is there, it may become a job again."""
@@ -243,7 +251,7 @@ class Scanner:
         for done, (run, finding) in enumerate(zip(runs, findings, strict=True), 1):
             scan.examined += 1
             if isinstance(finding, Reading):
-                self._readings[run.path] = finding.fields
+                scan.readings[run.path] = finding.fields
             if isinstance(finding, Trouble) and finding.passing:
                 torn.append(run)
             self._note(run, finding)

@@ -2,8 +2,17 @@
 -- KEYS: lease, meta. ARGV: holder, time to live in milliseconds.
 -- Returns: {1, the lease's value} when taken, else {0, the value of whoever holds it}
 
+-- A key that somebody made of another type is none of ours.
+for k, expected in ipairs({'string', 'hash'}) do
+    local found = redis.call('TYPE', KEYS[k]).ok
+    if found ~= expected and found ~= 'none' then
+        redis.call('UNLINK', KEYS[k])
+    end
+end
+
 local held = redis.call('GET', KEYS[1])
-if held then
+-- A lease of the holder itself is one whose grant was lost on the way: it is granted anew, under a new token.
+if held and string.sub(held, 1, #ARGV[1] + 1) ~= ARGV[1] .. ' ' then
     return {0, held}
 end
 -- Tokens grow over a flush too, since they follow the clock.
