@@ -87,6 +87,7 @@ class StepRefresher:
     def close(self) -> None:
         self.lease.release()
         self.patient.close()
+        self.store.close()
         self.server.close()
 
 

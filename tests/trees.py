@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ class OracleJob:
 
     def time(self, field: str) -> float:
         try:
-            return datetime.fromisoformat(self.document[field]).timestamp()
+            return datetime.fromisoformat(self.document[field]).astimezone(UTC).timestamp()
         except (KeyError, TypeError, ValueError, OverflowError):
             return float("-inf")
 

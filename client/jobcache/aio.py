@@ -10,12 +10,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from weakref import WeakKeyDictionary
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.asyncio import Redis
 
 from jobcache import changefeed, queries, writes
+from jobcache.connect import connect_async
 from jobcache.dialogue import FAILURES, ServerTraits, converse, unavailable
 from jobcache.endpoint import Endpoint
 from jobcache.header import Header
@@ -52,8 +50,9 @@ class AsyncJobCache:
         ready_timeout: float = 10.0,
         max_connections: int = 8,
         memo_bytes: int = 8 << 20,
+        password_file: str | None = None,
     ) -> None:
-        self._endpoint = Endpoint.find(url)
+        self._endpoint = Endpoint.find(url, password_file=password_file)
         self._source = Source(
             Keys(namespace), f"namespace {namespace!r} at {self._endpoint.shown}", Memo(memo_bytes)
         )
@@ -224,10 +223,7 @@ class AsyncJobCache:
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
-            options = self._endpoint.options(
-                deadline=self._deadline, max_connections=self._max_connections
+            client = self._clients[loop] = connect_async(
+                self._endpoint, deadline=self._deadline, max_connections=self._max_connections
             )
-            options["retry"] = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
-            pool = BlockingConnectionPool.from_url(self._endpoint.url, **options)
-            client = self._clients[loop] = Redis.from_pool(pool)
         return client

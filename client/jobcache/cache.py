@@ -9,9 +9,8 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from redis import BlockingConnectionPool, Redis
-
 from jobcache import changefeed, queries, writes
+from jobcache.connect import connect
 from jobcache.dialogue import FAILURES, ServerTraits, converse, unavailable
 from jobcache.endpoint import Endpoint
 from jobcache.header import Header
@@ -41,8 +40,8 @@ class JobCache:
     called from any thread.
 
     Args:
-        url: ``redis://``, ``rediss://``, ``valkey://`` or ``unix://``; by default ``JOBCACHE_REDIS_URL``,
-            then ``REDIS_URL``.
+        url: ``redis://``, ``rediss://``, ``valkey://`` or ``unix://``, or of a ``redis+sentinel://`` or
+            ``redis+cluster://``; by default ``JOBCACHE_REDIS_URL``, then ``REDIS_URL``.
         namespace: which of the caches in one Redis.
         deadline: most seconds that one exchange with the server may take. Listings of more than 200 jobs
             take several exchanges.
@@ -50,6 +49,8 @@ class JobCache:
         max_connections: size of the pool; callers beyond it wait their turn within the deadline.
         memo_bytes: most memory for jobs that this process has parsed, so that only what changed travels again; 0
             for none.
+        password_file: file with the password, for a URL without one; read for each connection. By default
+            ``JOBCACHE_REDIS_PASSWORD_FILE``.
 
     Raises:
         ConfigError: the URL or the namespace cannot be used. Nothing is connected yet.
@@ -64,16 +65,16 @@ class JobCache:
         ready_timeout: float = 10.0,
         max_connections: int = 8,
         memo_bytes: int = 8 << 20,
+        password_file: str | None = None,
     ) -> None:
-        endpoint = Endpoint.find(url)
+        endpoint = Endpoint.find(url, password_file=password_file)
         self._source = Source(
             Keys(namespace), f"namespace {namespace!r} at {endpoint.shown}", Memo(memo_bytes)
         )
         self._ready_timeout = ready_timeout
         self._traits = ServerTraits()
         self._last: ContextVar[Header | None] = ContextVar("last_freshness", default=None)
-        options = endpoint.options(deadline=deadline, max_connections=max_connections)
-        self._redis = Redis.from_pool(BlockingConnectionPool.from_url(endpoint.url, **options))
+        self._redis = connect(endpoint, deadline=deadline, max_connections=max_connections)
 
     # Lifecycle
 

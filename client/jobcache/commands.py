@@ -34,6 +34,7 @@ class Connection:
     """What the global options say; each may stand before or after the sub-command."""
 
     url: str | None = None
+    password_file: str | None = None
     namespace: str | None = None
     json: bool = False
 
@@ -43,7 +44,12 @@ class Connection:
         Raises:
             ConfigError: the URL or the namespace cannot be used.
         """
-        return JobCache(self.url, namespace=self.checked_namespace(), deadline=DEADLINE)
+        return JobCache(
+            self.url,
+            namespace=self.checked_namespace(),
+            deadline=DEADLINE,
+            password_file=self.password_file,
+        )
 
     def checked_namespace(self) -> str:
         """The namespace.
@@ -78,15 +84,20 @@ def _shared_option(*names: str, **attributes: Any) -> Callable[[C], C]:
 
 
 def connection_options(command: C) -> C:
-    """``--url``, ``--namespace`` and ``--json``, kept in the context's ``Connection``."""
+    """``--url``, ``--password-file``, ``--namespace`` and ``--json``, kept in the context's ``Connection``."""
     url = _shared_option("--url", help="Redis URL.  [JOBCACHE_REDIS_URL, else REDIS_URL]")
+    password_file = _shared_option(
+        "--password-file",
+        metavar="PATH",
+        help="File with the password, for a URL without one.  [JOBCACHE_REDIS_PASSWORD_FILE]",
+    )
     namespace = _shared_option(
         "--namespace",
         metavar="NAME",
         help="Which of the caches in one Redis.  [JOBCACHE_NAMESPACE, else default]",
     )
     as_json = _shared_option("--json", is_flag=True, help="One JSON document on stdout.")
-    return url(namespace(as_json(command)))
+    return url(password_file(namespace(as_json(command))))
 
 
 def _check_finite(_: click.Context, option: click.Parameter, value: float | None) -> float | None:

@@ -6,6 +6,7 @@ says of the job before and of the job after.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from jobcache import keys
@@ -44,15 +45,9 @@ def index_entries(job: JobId, standing: Standing) -> frozenset[Entry]:
     """Every index entry of a job."""
     path, status = job.path, standing.status
     started = score(standing.started_at)
-    entries = [
-        Entry(keys.JOBS, path, started),
-        Entry(keys.status_index(status), path, started),
-        Entry(keys.project_index(job.project), path, started),
-        Entry(keys.project_status_index(job.project, status), path, started),
-        Entry(keys.group_status_index(job.group, status), path, started),
-        Entry(keys.project_group_status_index(job.project, job.group, status), path, started),
-        Entry(keys.runs_index(job.project, job.group, job.name), encode_name(job.run_id), started),
-    ]
+    entries = [Entry(key, path, started) for key in _indexes(job.project, job.group, status)]
+    runs = keys.runs_index(job.project, job.group, job.name)
+    entries.append(Entry(runs, encode_name(job.run_id), started))
     if status is JobStatus.RUNNING:
         beat = score(standing.heartbeat_at)
         entries += [
@@ -62,19 +57,40 @@ def index_entries(job: JobId, standing: Standing) -> frozenset[Entry]:
     return frozenset(entries)
 
 
+@lru_cache(maxsize=4096)
+def _indexes(project: str, group: str, status: JobStatus) -> tuple[bytes, ...]:
+    """The indexes by start time that take a job by its path."""
+    return (
+        keys.JOBS,
+        keys.status_index(status),
+        keys.project_index(project),
+        keys.project_status_index(project, status),
+        keys.group_status_index(group, status),
+        keys.project_group_status_index(project, group, status),
+    )
+
+
 def listings(job: JobId) -> tuple[Listing, ...]:
     """The lists of names that a job's project and group stand in."""
+    return _listings(job.project, job.group)
+
+
+@lru_cache(maxsize=4096)
+def _listings(project: str, group: str) -> tuple[Listing, ...]:
     return (
-        Listing(keys.PROJECTS, encode_name(job.project), (keys.project_index(job.project),)),
+        Listing(keys.PROJECTS, encode_name(project), (keys.project_index(project),)),
         Listing(
-            keys.groups_listing(job.project),
-            encode_name(job.group),
-            tuple(
-                keys.project_group_status_index(job.project, job.group, status)
-                for status in JobStatus
-            ),
+            keys.groups_listing(project),
+            encode_name(group),
+            tuple(keys.project_group_status_index(project, group, one) for one in JobStatus),
         ),
     )
+
+
+def all_entries(job: JobId, standing: Standing) -> list[Entry]:
+    """Every index entry of a job, and with score 0 every name that it keeps in a list of names."""
+    named = [Entry(one.listing, one.member, 0.0) for one in listings(job)]
+    return [*index_entries(job, standing), *named]
 
 
 def filter_indexes(

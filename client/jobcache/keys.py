@@ -96,6 +96,7 @@ PROJECTS = b"projects"
 PROJECT_PREFIX = b"project:"
 GROUPS_PREFIX = b"groups:"
 RUNNING_PREFIX = b"running:"
+RUNS_PREFIX = b"runs:"
 STATUS_PART = b"/status:"
 
 
@@ -135,7 +136,7 @@ def project_group_status_index(project: str, group: str, status: JobStatus) -> b
 
 def runs_index(project: str, group: str, name: str) -> bytes:
     """Run ids of one job name."""
-    return b"runs:" + runs_prefix(project, group, name)[:-1]
+    return RUNS_PREFIX + runs_prefix(project, group, name)[:-1]
 
 
 def runs_prefix(project: str, group: str, name: str) -> bytes:
@@ -151,3 +152,10 @@ def running_index(project: str) -> bytes:
 def groups_listing(project: str) -> bytes:
     """Names of the groups of one project."""
     return GROUPS_PREFIX + encode_name(project)
+
+
+def member_path(index: bytes, member: bytes) -> bytes:
+    """The path of the job that a member of an index stands for; no path of four names if it stands for none."""
+    if index.startswith(RUNS_PREFIX):
+        return b"%b/%b" % (index.removeprefix(RUNS_PREFIX), member)
+    return member

@@ -136,7 +136,7 @@ def check(as_json: bool, **flags: str | None) -> int:
 @click.option(
     "--port", type=click.IntRange(1, 65535), help="Serve on this port of 127.0.0.1 as well."
 )
-@setting_options(*(name for name in ALL_SETTINGS if name != "url"))
+@setting_options(*(name for name in ALL_SETTINGS if name not in {"url", "password_file"}))
 def up(port: int | None, **flags: str | None) -> NoReturn:
     """Start a Redis of its own and a refresher, for development.
 
@@ -160,15 +160,15 @@ def up(port: int | None, **flags: str | None) -> NoReturn:
 
 
 @root.command()
-@setting_options("url", "namespace")
-def release(url: str | None, namespace: str | None) -> None:
+@setting_options("url", "password_file", "namespace")
+def release(**flags: str | None) -> None:
     """Have the refresher apply deletions that it holds back.
 
     It holds them when many jobs vanish at once, since that may be a fault of the filesystem.
     """
     # The status directory is not looked at, but a setting that must be there.
-    settings = Settings.from_environment({"status_dir": "-", "url": url, "namespace": namespace})
-    with JobCache(settings.url or None, namespace=settings.namespace, ready_timeout=0) as cache:
+    settings = Settings.from_environment({**flags, "status_dir": "-"})
+    with _reader(settings) as cache:
         held = int(cache.meta().get("held", "0"))
     if not held:
         emit("no deletion is held\n")
@@ -231,15 +231,24 @@ def _refresh_until_stopped(settings: Settings, attendance: Attendance) -> None:
 
 def _look(settings: Settings) -> dict[str, Any]:
     """How fresh the namespace is, and the oldest that it may be."""
-    url = settings.url or None
-    cache = JobCache(url, namespace=settings.namespace, deadline=CHECK_DEADLINE, ready_timeout=0)
-    with cache:
+    with _reader(settings, deadline=CHECK_DEADLINE) as cache:
         fresh, meta = cache.freshness(), cache.meta()
     # The intervals are those of the refresher that leads, and a scan may take longer than its interval.
     fields = (meta.get("poll_interval"), meta.get("scan_seconds"))
     longest = max(settings.poll_interval, *(float(field) for field in fields if field))
     limit = MISSED_SCANS * longest + settings.lease_ttl
     return {**fresh.model_dump(mode="json"), "age_limit": limit}
+
+
+def _reader(settings: Settings, **options: Any) -> JobCache:
+    """A client that does not wait until the cache is ready."""
+    return JobCache(
+        settings.url or None,
+        namespace=settings.namespace,
+        password_file=settings.password_file or None,
+        ready_timeout=0,
+        **options,
+    )
 
 
 def _judge(document: dict[str, Any]) -> None:

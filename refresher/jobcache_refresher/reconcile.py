@@ -39,6 +39,10 @@ class Wanted:
     """Id of the last request taken into account; empty for none."""
 
 
+class LeakyError(Exception):
+    """Redis does not hold what is written to it."""
+
+
 class Reconciler:
     """Makes Redis say what the tree says. Holds the records; leaves the lease to its owner.
 
@@ -117,7 +121,8 @@ class Reconciler:
         self._from_memory.update((path, record.fields) for path, record in self.records.items())
         self.records = {}
         self._completed_at = None
-        self._store.begin(self._identity)
+        self._auditor.begin()
+        self._store.begin({**self._identity, **self._auditor.report})
 
     def refresh(self, scope: Scope, wanted: Wanted = Wanted()) -> bool:
         """Scan, diff, apply and, unless only hints were looked at, complete.
@@ -133,11 +138,17 @@ class Reconciler:
             redis.RedisError: the server did not; what was read is kept for the next refresh.
         """
         try:
-            return self._refresh(scope, wanted)
-        except EpochError as lost:
-            log.warning("%s: rebuilding", lost)
+            try:
+                return self._refresh(scope, wanted)
+            except EpochError as lost:
+                log.warning("%s: rebuilding", lost)
+                self.rebuild()
+                return self._refresh(max(scope, Scope.POLL), wanted)
+        except LeakyError as leak:
+            # What is there makes room, and is no use to anybody.
             self.rebuild()
-            return self._refresh(max(scope, Scope.POLL), wanted)
+            self._degrade(str(leak))
+            return False
 
     def _refresh(self, scope: Scope, wanted: Wanted) -> bool:
         began = self._clock.monotonic()
@@ -148,6 +159,9 @@ class Reconciler:
         self._read_again()
         for path in wanted.dropped:
             self._drop(path)
+        if scope is not Scope.HINTS and not self._audit(place, everything=wanted.audit):
+            self.rebuild()
+            place = self._republish(self._store.place())
         risen = self._rise()
         since = self._completed_at if self._completed_at is not None else place.now
         try:
@@ -168,6 +182,8 @@ class Reconciler:
         held = self._held(scan, wanted.release)
         self._apply(() if held else self._deletable(scan, scope), place)
         if scope is not Scope.HINTS:
+            if self._completed_at is None:
+                self._prove_whole(place)
             seconds = self._clock.monotonic() - began
             self._completed_at = self._complete(place, scan, held, seconds)
             self._note_completion(scan, held, seconds)
@@ -178,11 +194,16 @@ class Reconciler:
         fields = self._from_memory
         for outcome in self._store.apply(diff(self.records, fields.items(), ()), place):
             self._note(outcome)
+        self._prove_whole(place)
         self._from_memory = {}
         self._completed_at = self._store.complete(
             place,
             self._settings.stale_after,
-            {**self._identity, **self._state(self.status.degraded or "")},
+            {
+                **self._identity,
+                **self._auditor.report,
+                **self._state(self.status.degraded or ""),
+            },
         )
         return self._store.place()
 
@@ -198,10 +219,19 @@ class Reconciler:
         if record is None:
             self._bury(path)
         else:
-            self.records[path] = record
+            self._keep(path, record)
             self._scanner.distrust(path)
 
-    def _audit(self, place: Place, everything: bool) -> bool:
+    def _prove_whole(self, place: Place) -> None:
+        """Look at a cache that was just built, before anybody else does.
+
+        Raises:
+            LeakyError: Redis lost much of it already.
+        """
+        if not self._audit(place, everything=False):
+            raise LeakyError("Redis loses keys of the cache while it is built: is its memory full?")
+
+    def _audit(self, place: Place, *, everything: bool) -> bool:
         """Look for what Redis lost, and mend what is little; False when the cache must be built anew."""
         damage = self._auditor.look(self.records, self._position, place, everything=everything)
         if damage.is_vast:
@@ -219,8 +249,10 @@ class Reconciler:
             self._pending.pop(path, None)
             if path not in self.records:
                 self._scanner.forget(path)
-        found = list(self._pending.items())
-        for outcome in self._store.apply(diff(self.records, found, gone), place):
+        operations = diff(self.records, list(self._pending.items()), gone)
+        # Of a cache that nobody has seen, nobody awaits news.
+        announce = self._completed_at is not None
+        for outcome in self._store.apply(operations, place, announce=announce):
             self._note(outcome)
         # What is left was read, and is what Redis says already.
         self._pending.clear()
@@ -301,6 +333,7 @@ class Reconciler:
             self._settings.stale_after,
             {
                 **self._identity,
+                **self._auditor.report,
                 **self._state(reason),
                 "errors": str(scan.errors),
                 "held": str(held),

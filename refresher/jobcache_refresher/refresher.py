@@ -184,6 +184,7 @@ class Refresher:
         self._patient.close()
         self._give_up_lease()
         self._inbox.join()
+        self._store.close()
         self._server.close()
         return not any(thread.is_alive() for thread in self._threads)
 
@@ -353,7 +354,7 @@ class Refresher:
         everything = requests.refresh or requests.release or self._dirty.resync
         if everything or self._relist_next:
             return Scope.RELIST
-        if self._clock.monotonic() >= self._next_poll:
+        if requests.audit or self._clock.monotonic() >= self._next_poll:
             return Scope.POLL
         return Scope.HINTS if requests.position or self._dirty or self._missed else None
 
@@ -365,17 +366,13 @@ class Refresher:
             hints=frozenset(requests.invalidated | events | self._missed.keys()),
             dropped=frozenset(requests.deleted),
             release=requests.release,
+            audit=requests.audit,
             position=requests.position.decode(),
         )
         # Only a scan of everything takes long enough for anybody to ask how far it is.
         self._next_report = began if scope is Scope.RELIST else float("inf")
         try:
-            try:
-                believed = self._reconciler.refresh(scope, wanted)
-            except EpochError as flushed:
-                log.warning("%s: rebuilding", flushed)
-                self._reconciler.rebuild()
-                believed = self._reconciler.refresh(scope, wanted)
+            believed = self._reconciler.refresh(scope, wanted)
         except BaseException:
             self._inbox.put_back(requests)
             self._dirty.add(dirty)

@@ -27,6 +27,7 @@ class Requests:
     deleted: set[bytes] = field(default_factory=set)
     refresh: bool = False
     release: bool = False
+    audit: bool = False
     position: bytes = b""
     """Id of the last of them."""
 
@@ -44,6 +45,8 @@ class Requests:
                 self.refresh = True
             case b"release":
                 self.release = True
+            case b"audit":
+                self.audit = True
 
 
 def post_release(server: Server, keys: Keys) -> None:
@@ -101,6 +104,7 @@ class RequestInbox:
             later.deleted |= requests.deleted
             later.refresh |= requests.refresh
             later.release |= requests.release
+            later.audit |= requests.audit
             later.position = later.position or requests.position
 
     def _newest(self) -> bytes:

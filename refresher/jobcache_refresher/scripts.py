@@ -8,6 +8,7 @@ from jobcache.scripts import Script, load_script
 
 _HEADER = ("jobcache", "header")
 _ENTRIES = ("jobcache", "entries")
+_STANDING = ("jobcache", "standing")
 _FENCE = ("jobcache_refresher", "fence")
 
 
@@ -20,5 +21,5 @@ def lease_script(name: str) -> Script:
 @cache
 def fenced_script(name: str) -> Script:
     """A script that does nothing for whoever lost the lease."""
-    preludes = (_HEADER, _ENTRIES, _FENCE)
+    preludes = (_HEADER, _ENTRIES, _STANDING, _FENCE)
     return load_script("jobcache_refresher", name, preludes=preludes, read_only=False)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from redis import BlockingConnectionPool, Redis
 from redis.exceptions import NoScriptError, ResponseError
 
+from jobcache.connect import connect
 from jobcache.endpoint import Endpoint
 from jobcache.scripts import Script
 
@@ -28,8 +28,7 @@ class Server:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.shown = endpoint.shown
-        options = endpoint.options(deadline=DEADLINE, max_connections=4)
-        self.redis = Redis.from_pool(BlockingConnectionPool.from_url(endpoint.url, **options))
+        self.redis = connect(endpoint, deadline=DEADLINE, max_connections=4)
 
     def run(
         self, script: Script, keys: Sequence[bytes], args: Sequence[bytes | str | float]
@@ -52,6 +51,8 @@ class Server:
                 raise FencedError(message.removeprefix("FENCED ")) from None
             if message.startswith("EPOCH"):
                 raise EpochError(message.removeprefix("EPOCH ")) from None
+            if "WRONGTYPE" in message:
+                raise EpochError(f"{script.name}: a key is of a wrong type") from None
             raise
 
     def ask(self, *command: bytes | str | float) -> Any:

@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from jobcache.endpoint import Endpoint, mask_password
+from jobcache.credentials import PASSWORD_FILE_VARIABLE
+from jobcache.endpoint import URL_VARIABLES, Endpoint, mask_password
 from jobcache.errors import ConfigError
 from jobcache.keys import check_namespace
 
@@ -25,6 +26,10 @@ class Settings(BaseModel):
 
     status_dir: str = Field(min_length=1, description="directory that the training jobs write to")
     url: str = Field(default="", description="Redis URL; else JOBCACHE_REDIS_URL or REDIS_URL")
+    password_file: str = Field(
+        default="",
+        description="file with the Redis password, for a URL without one; read for each connection",
+    )
     namespace: str = Field(default="default", description="which of the caches in one Redis")
     mode: Literal["polling", "watchdog", "auto"] = Field(
         default="polling",
@@ -45,6 +50,12 @@ class Settings(BaseModel):
         gt=0,
         le=86400,
         description="seconds within which everything is looked at, whatever its times say",
+    )
+    audit_interval: float = Field(
+        default=600.0,
+        gt=0,
+        le=86400,
+        description="seconds within which all of Redis is compared with what was published",
     )
     settle: float = Field(
         default=2.0,
@@ -134,7 +145,7 @@ class Settings(BaseModel):
     def environment_names(cls) -> dict[str, str]:
         """The variable of each setting."""
         names = {name: f"JOBCACHE_{name.upper()}" for name in cls.model_fields}
-        return {**names, "url": "JOBCACHE_REDIS_URL"}
+        return {**names, "url": URL_VARIABLES[0], "password_file": PASSWORD_FILE_VARIABLE}
 
     @classmethod
     def _checked(cls, values: dict[str, Any], sources: Mapping[str, str]) -> Self:
@@ -149,11 +160,9 @@ class Settings(BaseModel):
                 ) from None
             shown = mask_password(str(values[name])) if name == "url" else repr(values[name])
             raise ConfigError(f"{sources.get(name, name)}={shown}: {first['msg']}") from None
-        cls._check_as(
-            sources["namespace"], "namespace", lambda: check_namespace(settings.namespace)
-        )
+        cls._check_as(sources, lambda: check_namespace(settings.namespace))
         if settings.url:
-            cls._check_as(sources["url"], "url", settings.endpoint)
+            cls._check_as(sources, settings.endpoint)
         try:
             settings.zone()
         except ConfigError as unknown:
@@ -161,12 +170,13 @@ class Settings(BaseModel):
         return settings
 
     @staticmethod
-    def _check_as(source: str, name: str, check: Callable[[], object]) -> None:
+    def _check_as(sources: Mapping[str, str], check: Callable[[], object]) -> None:
         """Have what the check says begin with where the value came from."""
         try:
             check()
         except ConfigError as error:
-            raise ConfigError(f"{source}{str(error).removeprefix(name)}") from None
+            name, separator, rest = str(error).partition("=")
+            raise ConfigError(f"{sources.get(name, name)}{separator}{rest}") from None
 
     def endpoint(self) -> Endpoint:
         """The Redis that the settings or the environment name.
@@ -174,7 +184,7 @@ class Settings(BaseModel):
         Raises:
             ConfigError: none is named, or the URL cannot be used.
         """
-        return Endpoint.find(self.url or None)
+        return Endpoint.find(self.url or None, password_file=self.password_file or None)
 
     def zone(self) -> tzinfo | None:
         """The zone of naive timestamps; None for this machine's."""

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
+
+from redis.exceptions import ResponseError
 
 from jobcache import keys as names
 from jobcache.codec import JOB_FIELDS, REV
 from jobcache.errors import SchemaMismatch
 from jobcache.ids import JobId
-from jobcache.index import listings
+from jobcache.index import Listing, listings
 from jobcache.keys import SCHEMA_VERSION, Keys
 from jobcache.models import ChangeKind
 from jobcache.writes import CHANGES_CAP, addition_args, listing_args, removal_args
 from jobcache_refresher.diff import Operation
+from jobcache_refresher.inspection import Inspector
 from jobcache_refresher.lease import Lease
 from jobcache_refresher.records import Record, Records
 from jobcache_refresher.scripts import fenced_script
 from jobcache_refresher.server import EpochError, Server
+from jobcache_refresher.workers import Outcome as Pending
+from jobcache_refresher.workers import Workers
 
 T = TypeVar("T")
 
@@ -54,14 +59,27 @@ class Store:
         self._keys = keys
         self._lease = lease
         self._epoch = b""
+        self._sender = Workers(1, "jobcache-apply")
+        self._generation = 0
+        """The last that the server told of, within the epoch."""
+
+    def close(self) -> None:
+        """Let go of the thread that writes."""
+        self._sender.close()
 
     def open(self) -> Records | None:
         """Join the epoch that is under way, and give what it holds; None when there is none to join.
 
+        A server that went back within an epoch, as one that restarts from an old file, has none either.
+
         Raises:
             SchemaMismatch: a newer version of jobcache wrote it.
         """
-        schema, epoch = self._server.ask(b"HMGET", self._keys.meta, b"schema", b"epoch")
+        if self._server.ask(b"TYPE", self._keys.meta) not in {b"hash", b"none"}:
+            return None
+        schema, epoch, generation = self._server.ask(
+            b"HMGET", self._keys.meta, b"schema", b"epoch", b"generation"
+        )
         if schema is not None and int(schema) > SCHEMA_VERSION:
             raise SchemaMismatch(
                 f"namespace {self._keys.namespace!r} at {self._server.shown} holds schema version "
@@ -69,11 +87,19 @@ class Store:
             )
         if epoch is None or int(schema or 0) != SCHEMA_VERSION:
             return None
-        self._epoch = epoch
-        return self._load()
+        if epoch == self._epoch and int(generation or 0) < self._generation:
+            return None
+        self._epoch, self._generation = epoch, int(generation or 0)
+        try:
+            return self._load()
+        except ResponseError as error:
+            if "WRONGTYPE" in str(error):
+                return None
+            raise
 
     def begin(self, fields: Mapping[str, str]) -> None:
         """Begin a new epoch: readers are told to wait, and what was there is dropped."""
+        self._generation = 0
         self._epoch, _ = self._server.run(
             fenced_script("begin"),
             (self._keys.lease, self._keys.meta, self._keys.changes),
@@ -89,30 +115,58 @@ class Store:
             FencedError, EpochError: as every method below.
         """
         generation, now = self._run("stand", (), ())
-        return Place(int(generation), float(now))
+        if int(generation) < self._generation:
+            raise EpochError(f"the cache went back to generation {int(generation)}")
+        self._generation = int(generation)
+        return Place(self._generation, float(now))
 
-    def apply(self, operations: Iterable[Operation], place: Place) -> Iterator[Outcome]:
-        """Apply changes that were found by a scan which began at ``place``."""
-        for some in _chunks(operations, OPERATIONS_PER_STEP):
-            args: list[bytes | str | int] = [
-                place.generation,
-                CHANGES_CAP,
-                self._keys.prefix,
-                len(some),
-            ]
-            for operation in some:
-                args += _operation_args(operation)
-            generation, verdicts = self._run(
-                "apply", (self._keys.changes, self._keys.tombstones), args
-            )
-            revision = b"%d" % generation
-            for operation, verdict in zip(some, verdicts, strict=True):
-                yield Outcome(operation, verdict.decode(), revision)
+    def apply(
+        self, operations: Iterable[Operation], place: Place, *, announce: bool = True
+    ) -> Iterator[Outcome]:
+        """Apply changes that were found by a scan which began at ``place``; ``announce`` them in the change feed.
+
+        While the server is at one step, the next is made ready.
+        """
+        under_way: tuple[list[Operation], Pending[Any]] | None = None
+        try:
+            for some in _chunks(operations, OPERATIONS_PER_STEP):
+                args = self._step_args(some, place, announce)
+                before, under_way = under_way, (some, self._sender.submit(self._apply_step(args)))
+                if before is not None:
+                    yield from self._outcomes(*before)
+            if under_way is not None:
+                before, under_way = under_way, None
+                yield from self._outcomes(*before)
+        finally:
+            if under_way is not None:  # not while it may still write
+                under_way[1].wait()
+
+    def _step_args(
+        self, operations: list[Operation], place: Place, announce: bool
+    ) -> list[bytes | str | int]:
+        args: list[bytes | str | int] = [place.generation, CHANGES_CAP, self._keys.prefix]
+        args.append(len(operations))
+        names_of: set[Listing] = set()
+        for operation in operations:
+            args += _operation_args(operation, announce)
+            if operation.removed or operation.added:
+                names_of.update(listings(JobId.from_path(operation.path)))
+        return args + listing_args(names_of)
+
+    def _apply_step(self, args: list[bytes | str | int]) -> Callable[[], Any]:
+        return lambda: self._run("apply", (self._keys.changes, self._keys.tombstones), args)
+
+    def _outcomes(self, operations: list[Operation], step: Pending[Any]) -> Iterator[Outcome]:
+        generation, verdicts = step.result()
+        self._generation = generation
+        revision = b"%d" % generation
+        for operation, verdict in zip(operations, verdicts, strict=True):
+            yield Outcome(operation, verdict.decode(), revision)
 
     def complete(self, place: Place, stale_after: float, fields: Mapping[str, str]) -> float:
         """Declare the scan that began at ``place`` complete; returns when, in epoch seconds of the server."""
         keys = self._keys
-        _, completed_at = self._run(
+        self._generation, completed_at = self._run(
             "complete",
             (keys.tombstones, keys.running, keys.jobs),
             (place.generation, repr(stale_after), keys.full(names.JOB_PREFIX), *_flat(fields)),
@@ -131,6 +185,10 @@ class Store:
         """One field of ``meta``."""
         value: bytes | None = self._server.ask(b"HGET", self._keys.meta, name)
         return value
+
+    def inspector(self) -> Inspector:
+        """Who looks at the same keys."""
+        return Inspector(self._server, self._keys, self._run)
 
     def _run(self, script: str, keys: Iterable[bytes], args: Iterable[bytes | str | float]) -> Any:
         if not self._epoch:
@@ -179,7 +237,7 @@ def _record(reply: list[bytes]) -> Record | None:
     return Record(fields, revision)
 
 
-def _operation_args(operation: Operation) -> list[bytes | str | int]:
+def _operation_args(operation: Operation, announce: bool) -> list[bytes | str | int]:
     path = operation.path
     deletes = operation.kind is ChangeKind.DELETED
     args: list[bytes | str | int] = [
@@ -187,16 +245,13 @@ def _operation_args(operation: Operation) -> list[bytes | str | int]:
         names.job_key(path),
         path,
         operation.expected_revision,
-        operation.kind.value if operation.visible else "",
+        operation.kind.value if operation.visible and announce else "",
     ]
     if not deletes:
         args += [len(operation.set_fields), *_flat(operation.set_fields)]
         args += [len(operation.dropped_fields), *operation.dropped_fields]
     args += removal_args(operation.removed)
-    args += addition_args(operation.added)
-    moved = operation.removed or operation.added
-    args += listing_args(listings(JobId.from_path(path)) if moved else ())
-    return args
+    return args + addition_args(operation.added)
 
 
 def _flat(mapping: Mapping[Any, Any]) -> list[Any]:

@@ -3,7 +3,8 @@
 -- ARGV: the lease's value; the epoch; the generation that was current before the scan began; cap of the feed; the
 --   prefix of every key; count of operations; then for each: kind ('put' | 'del'); key of the hash without prefix; id;
 --   the revision it must be at ('' for none); what to announce ('' for nothing); for 'put' count of (field,
---   value) pairs and the pairs, count of fields to drop and the fields; index entries to remove and to add; listings.
+--   value) pairs and the pairs, count of fields to drop and the fields; index entries to remove and to add. At the end
+--   the listings that any of them touches.
 -- Returns: {generation, outcome of each}: 'ok', 'changed' (the job is at another revision: nothing was done) or
 --   'tombstone' (a client deleted it after the scan began: nothing was done)
 
@@ -30,13 +31,6 @@ local function skip_entries(width)
     take_list(take_count() * width)
 end
 
-local function skip_listings()
-    for _ = 1, take_count() do
-        take_list(2)
-        take_list(take_count())
-    end
-end
-
 local function judge(job, id, revision)
     local buried = redis.call('ZSCORE', tombstones, id)
     if buried and tonumber(buried) > observed then
@@ -59,7 +53,6 @@ local function operation()
     if outcome ~= 'ok' then
         skip_entries(2)
         skip_entries(3)
-        skip_listings()
         return outcome
     end
 
@@ -75,7 +68,6 @@ local function operation()
     chips = chips + active_chips(job, since)
     remove_entries(prefix)
     add_entries(prefix)
-    settle_listings(prefix)
     redis.call('ZREM', tombstones, id)
     if announcement ~= '' then
         redis.call('XADD', changes, 'MAXLEN', '~', cap, '*', 'change', announcement, 'id', id)
@@ -87,6 +79,7 @@ local outcomes = {}
 for i = 1, take_count() do
     outcomes[i] = operation()
 end
+settle_listings(prefix)
 if chips ~= 0 then
     redis.call('HINCRBY', meta, 'active_chips', chips)
 end

@@ -6,7 +6,8 @@ local refusal = refuse(ARGV[1])
 if refusal then
     return refusal
 end
-local fence = redis.call('HGET', KEYS[2], 'fence')
+-- Out of the lease, since meta may be gone.
+local fence = string.match(ARGV[1], '%d+$')
 local now = redis.call('TIME')
 local epoch = string.format('%d.%06d', now[1], now[2])
 redis.call('DEL', KEYS[2], KEYS[3])

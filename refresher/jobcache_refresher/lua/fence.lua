@@ -1,12 +1,18 @@
 -- Prelude of every write of the refresher: refuses whoever lost the lease, or writes to a cache that was flushed.
--- KEYS[1] is the lease, KEYS[2] meta.
+-- KEYS[1] is the lease, KEYS[2] meta. Keys that somebody made of another type count as gone.
+
+local function is_of_type(key, expected)
+    return redis.call('TYPE', key).ok == expected
+end
 
 local function refuse(lease_value, epoch)
-    if redis.call('GET', KEYS[1]) ~= lease_value then
-        return redis.error_reply('FENCED the lease is ' .. (redis.call('GET', KEYS[1]) or 'gone'))
+    local lease = is_of_type(KEYS[1], 'string') and redis.call('GET', KEYS[1])
+    if lease ~= lease_value then
+        return redis.error_reply('FENCED the lease is ' .. (lease or 'gone'))
     end
-    if epoch and redis.call('HGET', KEYS[2], 'epoch') ~= epoch then
-        return redis.error_reply('EPOCH the cache is of epoch ' .. (redis.call('HGET', KEYS[2], 'epoch') or 'none'))
+    local current = is_of_type(KEYS[2], 'hash') and redis.call('HGET', KEYS[2], 'epoch')
+    if epoch and current ~= epoch then
+        return redis.error_reply('EPOCH the cache is of epoch ' .. (current or 'none'))
     end
     return nil
 end

@@ -6,4 +6,4 @@ if refusal then
     return refusal
 end
 local now = redis.call('TIME')
-return {tonumber(redis.call('HGET', KEYS[2], 'generation')), string.format('%d.%06d', now[1], now[2])}
+return {tonumber(redis.call('HGET', KEYS[2], 'generation') or -1), string.format('%d.%06d', now[1], now[2])}

@@ -1,0 +1,52 @@
+-- Compare notes: how large indexes are and how jobs stand, with all that a client did which the refresher does not
+-- know yet, in one step. A key that would end by itself no longer does.
+-- KEYS: lease, meta, requests, changes, tombstones.
+-- ARGV: the lease's value; the epoch; id of the last request taken into account; the prefix of every key; count of
+--   indexes, and the indexes; count of jobs, then for each the key of its hash without prefix, count of index
+--   entries and (index, member) for each.
+-- Returns: {{completed_at, stale_after, active_chips}, keys of streams and tombstones of a wrong type, ids that clients
+--   deleted, how many keys would have ended, sizes, standings}; a standing is {{revision}, count of fields, scores},
+--   and '!' stands for a wrong type.
+
+local lease_value, epoch, position, prefix = take(), take(), take(), take()
+local refusal = refuse(lease_value, epoch)
+if refusal then
+    return refusal
+end
+
+local meta, requests = KEYS[2], KEYS[3]
+local ending = redis.call('PERSIST', meta)
+
+local wrong = {}
+for k, expected in pairs({[3] = 'stream', [4] = 'stream', [5] = 'zset'}) do
+    local found = redis.call('TYPE', KEYS[k]).ok
+    if found ~= expected and found ~= 'none' then
+        wrong[#wrong + 1] = KEYS[k]
+    end
+    ending = ending + redis.call('PERSIST', KEYS[k])
+end
+
+local deleted = {}
+local later = redis.pcall('XRANGE', requests, '(' .. position, '+')
+for _, entry in ipairs(later.err and {} or later) do
+    local fields = entry[2]
+    if fields[2] == 'delete' then
+        deleted[#deleted + 1] = fields[4]
+    end
+end
+
+local sizes = {}
+for i = 1, take_count() do
+    local index = prefix .. take()
+    sizes[i] = unless_wrong(redis.pcall('ZCARD', index))
+    ending = ending + redis.call('PERSIST', index)
+end
+
+local standings = {}
+for i = 1, take_count() do
+    ending = ending + redis.call('PERSIST', prefix .. ARGV[at + 1])
+    standings[i] = take_standing(prefix, {'rev'})
+end
+
+local sums = redis.call('HMGET', meta, 'completed_at', 'stale_after', 'active_chips')
+return {sums, wrong, deleted, ending, sizes, standings}

@@ -1,0 +1,18 @@
+-- Sum the chips of the fresh running jobs anew.
+-- KEYS: lease, meta, running. ARGV: the lease's value; the epoch; what stands before an id to make it a key.
+-- Returns: the sum
+
+local lease_value, epoch, job_prefix = take(), take(), take()
+local refusal = refuse(lease_value, epoch)
+if refusal then
+    return refusal
+end
+local since = fresh_since(KEYS[2])
+local chips = 0
+if since then
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], format_score(since), '+inf')) do
+        chips = chips + active_chips(job_prefix .. id, since)
+    end
+end
+redis.call('HSET', KEYS[2], 'active_chips', string.format('%.0f', chips))
+return chips
