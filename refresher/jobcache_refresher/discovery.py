@@ -12,6 +12,7 @@ from jobcache_refresher.scope import Scope
 from jobcache_refresher.snapshot import (
     APART,
     CONFIRMATIONS,
+    NEVER,
     ROOT,
     RUN_DEPTH,
     KnownDirectory,
@@ -182,5 +183,6 @@ class Discovery:
             run = self.snapshot.runs[path] = KnownRun(path, self._clock.time())
         if run.inode != inode:
             # Another directory under the same name: nothing that is known of its file holds.
-            run.settled = run.settled and run.inode == 0
+            if run.inode != 0:
+                run.settled, run.look_at = False, NEVER
             run.inode = inode

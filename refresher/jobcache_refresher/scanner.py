@@ -31,6 +31,7 @@ from jobcache_refresher.settings import Settings
 from jobcache_refresher.snapshot import (
     APART,
     CONFIRMATIONS,
+    NEVER,
     KnownDirectory,
     KnownRun,
     Snapshot,
@@ -203,6 +204,7 @@ class Scanner:
         """Read a run again in the next scan, whatever its fingerprint."""
         if run := self.snapshot.runs.get(path):
             run.settled = False
+            run.look_at = NEVER
 
     def recall(self, path: bytes, fields: Fields) -> None:
         """Take over a run as an earlier refresher published it, so that only what changed since is read."""
@@ -222,20 +224,21 @@ class Scanner:
         runs = self.snapshot.runs
         if scope is Scope.HINTS:
             return [runs[path] for path in pointed_at if path in runs]
-        return [
+        now = float("inf") if scope is Scope.RELIST else self._clock.monotonic()
+        due = [
             run
             for run in runs.values()
-            if run.path in pointed_at or self._is_due(run, scope, fresh_since)
+            if run.look_at <= now or (run.beat is not None and run.beat >= fresh_since)
         ]
+        present = [run for run in due if not self._is_missing(run)]
+        if pointed_at:
+            others = pointed_at - {run.path for run in present}
+            present += [runs[path] for path in others if path in runs]
+        return present
 
-    def _is_due(self, run: KnownRun, scope: Scope, fresh_since: float) -> bool:
+    def _is_missing(self, run: KnownRun) -> bool:
         parent, _, name = run.path.rpartition(b"/")
-        if self.snapshot.directories[parent].children.get(name) != 0:
-            return False
-        if scope is Scope.RELIST or run.file_missed or run.is_live(fresh_since):
-            return True
-        unsettled = run.fingerprint is not None and not run.settled and run.trouble is None
-        return unsettled or run.look_at <= self._clock.monotonic()
+        return self.snapshot.directories[parent].children.get(name) != 0
 
     def _examine(
         self, scan: Scan, runs: list[KnownRun], forced: frozenset[bytes], fresh_since: float
@@ -276,6 +279,9 @@ class Scanner:
         unchanged_for = max(0.0, now - run.changed_at)
         interval = self._schedule.quiet_interval(unchanged_for, run.path.rpartition(b"/")[0])
         run.look_at = self._clock.monotonic() + interval
+        unsettled = run.fingerprint is not None and not run.settled and run.trouble is None
+        if unsettled or run.file_missed:
+            run.look_at = NEVER
 
     def _note_trouble(self, run: KnownRun, trouble: Trouble, now: float) -> None:
         if run.troubled == 0:
