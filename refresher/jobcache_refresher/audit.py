@@ -45,6 +45,7 @@ LEAST_JOBS = 500
 LEAST_KEYS = 1_000
 JOBS_PER_STEP = 40
 """With their entries about as many look-ups as ``KEYS_PER_STEP``."""
+HASHES_PER_STEP = 200
 REASONS = 5
 """Findings that are told in words."""
 
@@ -272,7 +273,7 @@ class _Look:
 
     def at_jobs(self, paths: Iterable[bytes], *, whole: bool) -> None:
         """Compare jobs: their hashes and, if ``whole``, their entries in every index."""
-        for some in _chunks(paths, JOBS_PER_STEP if whole else KEYS_PER_STEP):
+        for some in _chunks(paths, JOBS_PER_STEP if whole else HASHES_PER_STEP):
             if self.damage.is_vast:
                 return
             expected = [self._expect(path, whole) for path in some]

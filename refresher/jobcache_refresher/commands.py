@@ -18,6 +18,7 @@ from jobcache.jsontext import dumps_for_web
 from jobcache.keys import Keys
 from jobcache_refresher.attendance import Attendance, StopRequested, leave
 from jobcache_refresher.embedded import EmbeddedServer
+from jobcache_refresher.limits import raise_open_files_limit
 from jobcache_refresher.progress import ScanProgress
 from jobcache_refresher.refresher import Refresher
 from jobcache_refresher.requests import post_release
@@ -83,6 +84,7 @@ def run(**flags: str | None) -> NoReturn:
     attendance = Attendance()
     settings = Settings.from_environment(flags)
     log_to_stderr(settings.log_level)
+    raise_open_files_limit()
     _refresh_until_stopped(settings, attendance)
     leave(Exit.OK)
 

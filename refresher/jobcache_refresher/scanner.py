@@ -15,6 +15,7 @@ from jobcache_refresher.clock import Clock
 from jobcache_refresher.discovery import Discovery
 from jobcache_refresher.guard import RootFaultError, RootGuard
 from jobcache_refresher.holds import Holds
+from jobcache_refresher.limits import open_files_limit
 from jobcache_refresher.reading import (
     DirectoryMissing,
     FileMissing,
@@ -96,7 +97,7 @@ class Scanner:
             settings.resync_interval,
         )
         self._workers = Workers(settings.scan_threads, "jobcache-scan")
-        self._holds = Holds(tree, settings.max_descriptors)
+        self._holds = Holds(tree, min(settings.max_descriptors, open_files_limit() // 2))
         self._guard = RootGuard(tree, filesystem_type, settings.marker)
         self._discovery = Discovery(
             tree,

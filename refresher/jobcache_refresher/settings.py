@@ -25,7 +25,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     status_dir: str = Field(min_length=1, description="directory that the training jobs write to")
-    url: str = Field(default="", description="Redis URL; else JOBCACHE_REDIS_URL or REDIS_URL")
+    url: str = Field(
+        default="", repr=False, description="Redis URL; else JOBCACHE_REDIS_URL or REDIS_URL"
+    )
     password_file: str = Field(
         default="",
         description="file with the Redis password, for a URL without one; read for each connection",
@@ -80,7 +82,9 @@ class Settings(BaseModel):
         default=8, ge=1, le=64, description="filesystem operations under way at once"
     )
     max_descriptors: int = Field(
-        default=512, ge=0, description="directories of running jobs that are held open"
+        default=4096,
+        ge=0,
+        description="descriptors of running jobs that are held open, two a job, and at most half of what the system allows",
     )
     hang_timeout: float = Field(
         default=10.0,
