@@ -21,6 +21,7 @@ class Evictions:
         self._policy: str | None = None
         self._evicted = 0
         self._asked = False
+        self._denied = False
 
     @property
     def warning(self) -> str:
@@ -34,9 +35,11 @@ class Evictions:
 
     def look(self) -> bool:
         """Ask the server; returns whether it may have dropped keys of the cache since it was asked last."""
-        info = self._inspector.info()
+        # Who is denied it once is not to fill the server's log of denials.
+        info = None if self._denied else self._inspector.info()
         if info is None:
-            if not self._asked:
+            if not self._denied:
+                self._denied = True
                 self._note(self._inspector.configured_policy())
             return False
         self._note(info.get("maxmemory_policy"))

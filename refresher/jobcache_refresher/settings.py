@@ -84,7 +84,8 @@ class Settings(BaseModel):
     max_descriptors: int = Field(
         default=4096,
         ge=0,
-        description="descriptors of running jobs that are held open, two a job, and at most half of what the system allows",
+        description="descriptors of running jobs that are held open, two a job, and at most half of what the system "
+        "allows",
     )
     hang_timeout: float = Field(
         default=10.0,

@@ -27,8 +27,8 @@ for k, expected in pairs({[3] = 'stream', [4] = 'stream', [5] = 'zset'}) do
 end
 
 local deleted = {}
-local later = redis.pcall('XRANGE', requests, '(' .. position, '+')
-for _, entry in ipairs(later.err and {} or later) do
+local later = unless_wrong(redis.pcall('XRANGE', requests, '(' .. position, '+'))
+for _, entry in ipairs(later == WRONG_TYPE and {} or later) do
     local fields = entry[2]
     if fields[2] == 'delete' then
         deleted[#deleted + 1] = fields[4]
