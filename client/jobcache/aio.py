@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from redis.asyncio import Redis
 
-from jobcache import changefeed, queries, writes
+from jobcache import changefeed, queries, totals, writes
 from jobcache.connect import connect_async
 from jobcache.dialogue import FAILURES, ServerTraits, converse, unavailable
 from jobcache.endpoint import Endpoint
@@ -52,7 +52,7 @@ class AsyncJobCache:
         memo_bytes: int = 8 << 20,
         password_file: str | None = None,
     ) -> None:
-        self._endpoint = Endpoint.find(url, password_file=password_file)
+        self._endpoint = Endpoint.find(url, namespace=namespace, password_file=password_file)
         self._source = Source(
             Keys(namespace), f"namespace {namespace!r} at {self._endpoint.shown}", Memo(memo_bytes)
         )
@@ -125,7 +125,7 @@ class AsyncJobCache:
 
     async def list_projects(self) -> list[ProjectSummary]:
         """See ``JobCache.list_projects``."""
-        return await self._value(queries.list_projects(self._source))
+        return await self._value(totals.list_projects(self._source))
 
     async def get_running_jobs(self) -> list[JobMetadata]:
         """See ``JobCache.get_running_jobs``."""
@@ -137,11 +137,11 @@ class AsyncJobCache:
 
     async def get_dashboard_stats(self) -> DashboardStats:
         """See ``JobCache.get_dashboard_stats``."""
-        return await self._value(queries.get_dashboard_stats(self._source))
+        return await self._value(totals.get_dashboard_stats(self._source))
 
     async def counts(self) -> JobCounts:
         """See ``JobCache.counts``."""
-        return await self._value(queries.counts(self._source))
+        return await self._value(totals.counts(self._source))
 
     # Freshness
 

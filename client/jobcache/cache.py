@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from jobcache import changefeed, queries, writes
+from jobcache import changefeed, queries, totals, writes
 from jobcache.connect import connect
 from jobcache.dialogue import FAILURES, ServerTraits, converse, unavailable
 from jobcache.endpoint import Endpoint
@@ -67,7 +67,7 @@ class JobCache:
         memo_bytes: int = 8 << 20,
         password_file: str | None = None,
     ) -> None:
-        endpoint = Endpoint.find(url, password_file=password_file)
+        endpoint = Endpoint.find(url, namespace=namespace, password_file=password_file)
         self._source = Source(
             Keys(namespace), f"namespace {namespace!r} at {endpoint.shown}", Memo(memo_bytes)
         )
@@ -154,7 +154,7 @@ class JobCache:
 
     def list_projects(self) -> list[ProjectSummary]:
         """Every project with its totals, by name."""
-        return self._value(queries.list_projects(self._source))
+        return self._value(totals.list_projects(self._source))
 
     def get_running_jobs(self) -> list[JobMetadata]:
         """Jobs that say ``running`` and whose heartbeat is fresh, newest start first."""
@@ -170,11 +170,11 @@ class JobCache:
 
     def get_dashboard_stats(self) -> DashboardStats:
         """Totals of everything and of each project."""
-        return self._value(queries.get_dashboard_stats(self._source))
+        return self._value(totals.get_dashboard_stats(self._source))
 
     def counts(self) -> JobCounts:
         """Totals by status."""
-        return self._value(queries.counts(self._source))
+        return self._value(totals.counts(self._source))
 
     # Freshness
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from jobcache.cache import JobCache
+from jobcache.checkup import Checkup, checkup_document, show_checkup
 from jobcache.cli import EXIT_CODES, Exit, complain, emit, printable
 from jobcache.endpoint import Endpoint
 from jobcache.errors import CacheNotReady, ConfigError
@@ -38,13 +39,13 @@ class Connection:
     namespace: str | None = None
     json: bool = False
 
-    def cache(self) -> JobCache:
+    def cache(self) -> Checkup:
         """The cache that the options, else the environment, name.
 
         Raises:
             ConfigError: the URL or the namespace cannot be used.
         """
-        return JobCache(
+        return Checkup(
             self.url,
             namespace=self.checked_namespace(),
             deadline=DEADLINE,
@@ -166,6 +167,37 @@ def refresh(connection: Connection, wait: bool, timeout: float) -> None:
         fresh.model_dump(mode="json"),
         lambda _: f"{said} {show_age(fresh.age)}, generation {fresh.generation}\n",
     )
+
+
+@root.command()
+@click.option(
+    "--repair", is_flag=True, help="Have the refresher compare everything, and repair it."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    callback=_check_finite,
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for the refresher.",
+)
+@connection_options
+@pass_connection
+def doctor(connection: Connection, repair: bool, timeout: float) -> int:
+    """Examine whether hashes, indexes and sums agree with each other.
+
+    Only reads, and may run at any time. The exit code is 1 if anything is wrong; with --repair, if anything still is.
+    """
+    checkup = connection.cache()
+    report = checkup.examine()
+    document = checkup_document(report)
+    if repair:
+        audit = checkup.audit(timeout)
+        report = checkup.examine()
+        document = {"before": document, "audit": audit, **checkup_document(report)}
+    connection.show(document, lambda _: show_checkup(document))
+    return Exit.FAILED if report.findings else Exit.OK
 
 
 # Jobs
@@ -352,6 +384,8 @@ def _info(
         "schema": _number(meta, "schema"),
         "status_dir": meta.get("status_dir"),
         "mode": meta.get("mode"),
+        "policy_warning": meta.get("policy_warning") or None,
+        "repaired": meta.get("repaired"),
         "refresher": meta.get("refresher"),
         "scan_seconds": _number(meta, "scan_seconds"),
         "errors": _number(meta, "errors"),
@@ -376,6 +410,10 @@ def _info_lines(document: dict[str, Any], fresh: Freshness) -> dict[str, str]:
         for name in ("url", "namespace", "state", "reason", "status_dir", "mode", "refresher")
         if document[name]
     }
+    if document["policy_warning"]:
+        lines["warning"] = document["policy_warning"]
+    if document["repaired"]:
+        lines["last repair"] = document["repaired"]
     lines["last scan"] = show_age(fresh.age)
     if document["scan_seconds"] is not None:
         lines["last scan"] += f", in {document['scan_seconds']:.1f} s"

@@ -13,12 +13,14 @@ from urllib.parse import unquote, urlsplit
 from redis import Connection, SSLConnection
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
+from redis.crc import key_slot
 from redis.credentials import CredentialProvider, UsernamePasswordCredentialProvider
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
 from jobcache.credentials import PASSWORD_FILE_VARIABLE, PasswordFile
 from jobcache.errors import ConfigError
+from jobcache.keys import Keys
 from jobcache.route import Address, ClusterRoute, Route, SentinelRoute
 
 URL_VARIABLES = ("JOBCACHE_REDIS_URL", "REDIS_URL")
@@ -56,6 +58,8 @@ class Endpoint:
     """The Sentinels, or some nodes of the Cluster."""
     service: str = ""
     """The name by which the Sentinels know the primary and its replicas."""
+    slot: int | None = None
+    """The slot of the namespace in a Cluster."""
     server_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """What the URL says of connections to servers, in redis-py's words and without passwords."""
     credentials: CredentialProvider | None = field(default=None, repr=False)
@@ -67,6 +71,7 @@ class Endpoint:
         url: str | None = None,
         environ: Mapping[str, str] = os.environ,
         *,
+        namespace: str | None = None,
         password_file: str | None = None,
     ) -> Endpoint:
         """The URL passed, or the first one that the environment holds.
@@ -74,6 +79,7 @@ class Endpoint:
         Args:
             url: what to use instead of the environment's.
             environ: variables.
+            namespace: which of the caches is meant; tells the node of a Cluster.
             password_file: file with the password, for a URL that holds none; by default
                 ``JOBCACHE_REDIS_PASSWORD_FILE``.
 
@@ -89,6 +95,8 @@ class Endpoint:
                     "no Redis URL: pass url=..., or set JOBCACHE_REDIS_URL, for example to redis://localhost:6379/0"
                 )
             endpoint = _read_url(environ[variable], variable)
+        if namespace is not None:
+            endpoint = replace(endpoint, slot=key_slot(Keys(namespace).prefix))
         if password_file:
             return endpoint.with_password_file(password_file, "password_file")
         path = environ.get(PASSWORD_FILE_VARIABLE)
@@ -120,7 +128,7 @@ class Endpoint:
             case Topology.SENTINEL:
                 return SentinelRoute(self.seeds, self.service)
             case Topology.CLUSTER:
-                return ClusterRoute(self.seeds)
+                return ClusterRoute(self.seeds, self.slot)
             case Topology.SERVER:
                 return None
 
@@ -188,7 +196,14 @@ def _read_parts(url: str, setting: str, topology: Topology) -> Endpoint:
         raise ValueError("a Cluster has no databases but 0")
     _check_options(options)
     return Endpoint(
-        url, setting, topology, seeds, service, options, credentials, sentinel_credentials
+        url,
+        setting,
+        topology,
+        seeds,
+        service,
+        server_options=options,
+        credentials=credentials,
+        sentinel_credentials=sentinel_credentials,
     )
 
 

@@ -108,15 +108,15 @@ class SentinelRoute(Route):
 class ClusterRoute(Route):
     """To the node of a Cluster that serves one slot.
 
-    One pool serves one namespace, and so one slot. Which it is tells the first node that is not in charge; until then
-    any node will do.
+    One pool serves one namespace, and so one slot. Where it is not given, the first node that is not in charge tells it,
+    and until then any node will do; but a command without a key tells nothing.
     """
 
     question = ("CLUSTER", "SLOTS")
 
-    def __init__(self, seeds: Sequence[Address]) -> None:
+    def __init__(self, seeds: Sequence[Address], slot: int | None = None) -> None:
         super().__init__(seeds)
-        self.slot: int | None = None
+        self.slot = slot
 
     def read(self, reply: Any, asked: Address) -> Address | None:
         """The address of the slot's primary, in the reply of a node."""

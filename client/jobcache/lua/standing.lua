@@ -4,10 +4,13 @@
 local WRONG_TYPE = '!'
 
 local function unless_wrong(reply)
-    if type(reply) == 'table' and reply.err then
-        return WRONG_TYPE
+    if type(reply) ~= 'table' or not reply.err then
+        return reply
     end
-    return reply
+    if not string.find(reply.err, 'WRONGTYPE', 1, true) then
+        error(reply.err)
+    end
+    return WRONG_TYPE
 end
 
 -- Takes the key of a job's hash, then count of index entries and (index, member) for each.
