@@ -133,7 +133,7 @@ class Reconciler:
 
         Raises:
             FencedError: the cache is no longer this refresher's.
-            EpochError: it was lost twice while this went on.
+            EpochError: it was lost thrice while this went on.
             FilesystemHungError: the status directory does not answer.
             redis.RedisError: the server did not; what was read is kept for the next refresh.
         """
@@ -144,8 +144,9 @@ class Reconciler:
                 log.warning("%s: rebuilding", lost)
                 self.rebuild()
                 return self._refresh(max(scope, Scope.POLL), wanted)
-        except LeakyError as leak:
-            # What is there makes room, and is no use to anybody.
+        except (LeakyError, EpochError) as leak:
+            # What is left of it is of no use to anybody, and takes up room.
+            log.warning("%s: trying again later", leak)
             self.rebuild()
             self._degrade(str(leak))
             return False

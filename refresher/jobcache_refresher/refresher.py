@@ -1,4 +1,4 @@
-"""``Refresher``: the lifecycle around the refreshes. Who leads, when the next scan is due, and how it all ends."""
+"""``Refresher``: the lifecycle around the refreshes. Who leads, what happens when one fails, and how it all ends."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from redis.exceptions import RedisError
 from jobcache.errors import CacheUnavailable, JobCacheError
 from jobcache.ids import decode_name
 from jobcache.keys import Keys
+from jobcache_refresher.agenda import Agenda, Errand
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.lease import Lease
-from jobcache_refresher.lookout import Dirty, Lookout
 from jobcache_refresher.mounts import fs_type_of
 from jobcache_refresher.patience import FilesystemHungError, PatientScanner, StoppedError
-from jobcache_refresher.reconcile import Reconciler, Wanted
-from jobcache_refresher.requests import RequestInbox, Requests
+from jobcache_refresher.reconcile import Reconciler
 from jobcache_refresher.scanner import Scanner
 from jobcache_refresher.scope import Scope
 from jobcache_refresher.server import EpochError, FencedError, Server
@@ -40,12 +39,6 @@ STANDBY_INTERVAL = 0.5
 """Seconds between two attempts of a standby to take the lease."""
 RETRY_INTERVAL = 1.0
 """Seconds to wait after Redis failed."""
-RELAXED = 3.0
-"""Poll intervals between two polls while inotify tells of changes."""
-SECOND_LOOK = 0.05
-"""Seconds after which what inotify showed to be missing is looked for again."""
-SECOND_LOOKS = 5
-"""How often it is at most, before it is left to the next poll."""
 REPORT_INTERVAL = 1.0
 """Seconds between two reports of how far a scan of everything is."""
 CLOSING_TIME = 3.0
@@ -115,15 +108,9 @@ class Refresher:
         self._settled = threading.Event()
         self._failure: Exception | None = None
         self._leads = False
-        self._inbox = RequestInbox(self._server, self._keys, self._wake.set)
-        self._lookout = Lookout(self.settings.status_dir, self.settings.mode, self._wake.set, clock)
-        self._dirty = Dirty()
-        self._missed: dict[bytes, int] = {}
-        """What hints showed to be missing, and how often more it is looked for before the next poll."""
+        self._agenda = Agenda(self.settings, self._server, self._keys, self._wake.set, clock)
         self._threads: list[threading.Thread] = []
         self._end_metrics: Callable[[], None] = _nothing
-        self._relist_next = True
-        self._next_poll = float("-inf")
         self._next_report = float("inf")
 
     @classmethod
@@ -175,15 +162,14 @@ class Refresher:
         self._stop.set()
         self._wake.set()
         self._settled.set()
-        self._inbox.stop()
+        self._agenda.stop()
         for thread in self._threads:
             thread.join(CLOSING_TIME)
-        self._lookout.close()
         self._end_metrics()
         self._end_metrics = _nothing
         self._patient.close()
         self._give_up_lease()
-        self._inbox.join()
+        self._agenda.join()
         self._store.close()
         self._server.close()
         return not any(thread.is_alive() for thread in self._threads)
@@ -289,6 +275,9 @@ class Refresher:
                 log.warning("the lease is lost (%s): standing by", lost)
                 self._lease.drop()
                 pause = STANDBY_INTERVAL
+            except EpochError as lost:
+                log.warning("%s: trying again", lost)
+                pause = RETRY_INTERVAL
             except FilesystemHungError as hung:
                 log.warning("the filesystem hangs (%s): giving up the lease", hung)
                 self._fail(self._hangs(hung))
@@ -315,7 +304,7 @@ class Refresher:
         """Lead if possible, refresh what is due; returns for how many seconds nothing is."""
         if not self._lease.value:
             self._leads = False
-            self._lookout.close()
+            self._agenda.suspend()
             # Whoever cannot scan leaves the lease to those who can.
             if self._patient.is_hung or not self._lease.acquire():
                 self._settled.set()
@@ -323,68 +312,24 @@ class Refresher:
         if not self._leads:
             log.info("leading as %s", self._lease.value.decode())
             self._reconciler.assume()
-            self._inbox.open(self._store.field("request_position"))
+            self._agenda.begin(self._store.field("request_position"))
             self._leads = True
-            self._relist_next = True
-        requests = self._inbox.drain()
-        self._dirty.add(self._look_out())
-        scope = self._due(requests)
-        if scope is not None:
-            self._refresh(scope, requests)
+        errand = self._agenda.next()
+        if errand is not None:
+            self._refresh(errand)
             self._settled.set()
-        pause = max(0.0, self._next_poll - self._clock.monotonic())
-        return min(pause, SECOND_LOOK) if self._missed else pause
+        return self._agenda.pause
 
-    def _look_out(self) -> Dirty:
-        """What inotify told of; the mode in effect is told on."""
-        dirty = self._lookout.drain()
-        self._reconciler.describe(
-            mode=self._lookout.mode,
-            mode_reason=self._lookout.reason,
-            poll_interval=f"{self._poll_interval:g}",
-        )
-        return dirty
-
-    @property
-    def _poll_interval(self) -> float:
-        relaxed = self._lookout.mode == "watchdog"
-        return self.settings.poll_interval * (RELAXED if relaxed else 1.0)
-
-    def _due(self, requests: Requests) -> Scope | None:
-        everything = requests.refresh or requests.release or self._dirty.resync
-        if everything or self._relist_next:
-            return Scope.RELIST
-        if requests.audit or self._clock.monotonic() >= self._next_poll:
-            return Scope.POLL
-        return Scope.HINTS if requests.position or self._dirty or self._missed else None
-
-    def _refresh(self, scope: Scope, requests: Requests) -> None:
-        began = self._clock.monotonic()
-        dirty, self._dirty = self._dirty, Dirty()
-        events = dirty.runs | dirty.directories
-        wanted = Wanted(
-            hints=frozenset(requests.invalidated | events | self._missed.keys()),
-            dropped=frozenset(requests.deleted),
-            release=requests.release,
-            audit=requests.audit,
-            position=requests.position.decode(),
-        )
+    def _refresh(self, errand: Errand) -> None:
+        self._reconciler.describe(**self._agenda.description)
         # Only a scan of everything takes long enough for anybody to ask how far it is.
-        self._next_report = began if scope is Scope.RELIST else float("inf")
+        self._next_report = errand.began if errand.scope is Scope.RELIST else float("inf")
         try:
-            believed = self._reconciler.refresh(scope, wanted)
+            believed = self._reconciler.refresh(errand.scope, errand.wanted)
         except BaseException:
-            self._inbox.put_back(requests)
-            self._dirty.add(dirty)
+            self._agenda.failed(errand)
             raise
-        # A deletion takes two observations, and the next poll is far.
-        looks = {path: left - 1 for path, left in self._missed.items() if left > 1}
-        looks.update(dict.fromkeys(events, SECOND_LOOKS))
-        self._missed = {path: looks[path] for path in self._scanner.in_doubt(looks)}
-        # After a fault everything is looked at: nobody knows what happened meanwhile.
-        self._relist_next = not believed
-        if scope is not Scope.HINTS:
-            self._next_poll = began + self._poll_interval
+        self._agenda.done(errand, believed=believed, in_doubt=self._scanner.in_doubt)
 
     def _hangs(self, why: object) -> JobCacheError:
         return JobCacheError(f"status_dir={self.settings.status_dir!r} hangs: {why}")

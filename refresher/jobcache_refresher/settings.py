@@ -189,7 +189,11 @@ class Settings(BaseModel):
         Raises:
             ConfigError: none is named, or the URL cannot be used.
         """
-        return Endpoint.find(self.url or None, password_file=self.password_file or None)
+        return Endpoint.find(
+            self.url or None,
+            namespace=self.namespace,
+            password_file=self.password_file or None,
+        )
 
     def zone(self) -> tzinfo | None:
         """The zone of naive timestamps; None for this machine's."""
