@@ -47,7 +47,8 @@ def dumps(value: Any) -> bytes:
         exact = _dumps_exactly(value)
         if b"NaN" in exact or b"Infinity" in exact:
             return b" " + exact
-    return text
+    # A copy: orjson's own result keeps the whole of its buffer, several times the text.
+    return bytes(memoryview(text))
 
 
 def loads(text: bytes) -> Any:
