@@ -28,7 +28,7 @@ from jobcache_refresher.workers import Workers
 
 T = TypeVar("T")
 
-OPERATIONS_PER_STEP = 100
+OPERATIONS_PER_STEP = 50
 """Jobs that one step of the server changes; some milliseconds of its time."""
 KEYS_PER_STEP = 500
 
