@@ -109,6 +109,7 @@ class Reconciler:
         self._scanner.reset()
         self._pending.clear()
         self._from_memory.clear()
+        self._position = (self._store.field("request_position") or b"").decode()
         self.records = published
         for path, record in published.items():
             self._scanner.recall(path, record.fields)

@@ -96,7 +96,9 @@ def test_scripts_say_what_they_take() -> None:
     ]
     scripts += [write_script("delete")]
     scripts += [
-        fenced_script(name) for name in ("apply", "complete", "begin", "clear", "stand", "report")
+        fenced_script(name)
+        for name in ("apply", "complete", "begin", "clear", "stand", "report")
+        + ("inspect", "prune", "recount")
     ]
     scripts += [lease_script(name) for name in ("acquire", "renew", "release")]
     for script in scripts:
