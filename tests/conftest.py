@@ -10,27 +10,38 @@ from uuid import uuid4
 import pytest
 
 from tests.harness import Rig
-from tests.servers import KINDS, REAL_KINDS, RunningServer, running_server
+from tests.servers import (
+    KINDS,
+    REAL_KINDS,
+    WRITER,
+    RunningServer,
+    running_server,
+    write_acl_file,
+)
 
 
 class Servers:
-    """One server of each kind, started when first asked for."""
+    """One server of each kind, started when first asked for; real ones for the refresher's user alone."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, acl_file: Path) -> None:
         self._stack = stack
+        self._acl_file = acl_file
         self._started: dict[str, RunningServer] = {}
 
     def __getitem__(self, kind: str) -> RunningServer:
         if kind not in self._started:
-            self._started[kind] = self._stack.enter_context(running_server(kind))
+            options = ("--aclfile", str(self._acl_file)) if kind in REAL_KINDS else ()
+            server = self._stack.enter_context(running_server(kind, *options))
+            self._started[kind] = server.as_user(WRITER) if server.is_real else server
         return self._started[kind]
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[Servers]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """The servers of this session."""
+    acl_file = write_acl_file(tmp_path_factory.mktemp("acl"))
     with ExitStack() as stack:
-        yield Servers(stack)
+        yield Servers(stack, acl_file)
 
 
 @pytest.fixture(params=KINDS)

@@ -57,7 +57,7 @@ class StepRefresher:
         self.time = SteppedClock()
         clock = self.time.clock
         self.keys = Keys(namespace)
-        self.server = Server(Endpoint.find(url))
+        self.server = Server(Endpoint.find(url, namespace=namespace))
         self.lease = Lease(self.server, self.keys, "test:1:0", 3600, clock)
         self.store = Store(self.server, self.keys, self.lease)
         self.tree = tree or Tree(str(status_dir))
@@ -101,13 +101,14 @@ class Rig:
         namespace: str,
         *,
         tree: Tree | None = None,
+        client_url: str | None = None,
         **settings: Any,
     ) -> None:
         self.url = url
         self.status_dir = status_dir
         self.namespace = namespace
         self.refresher = StepRefresher(url, status_dir, namespace, tree=tree, **settings)
-        self.cache = JobCache(url, namespace=namespace, deadline=10, ready_timeout=1)
+        self.cache = JobCache(client_url or url, namespace=namespace, deadline=10, ready_timeout=1)
 
     def __enter__(self) -> Self:
         self.refresher.lead()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -10,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from tests.tools import require
 
 KINDS = ("fakeredis", "valkey-9", "redis-8.2", "redis-7.0")
 REAL_KINDS = KINDS[1:]
+ACL_FILE = Path(__file__).parents[1] / "deploy" / "redis" / "jobcache.acl"
+READER, CLIENT, WRITER = USERS = ("jobcache-reader", "jobcache-client", "jobcache-writer")
+"""The users of that file."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +37,21 @@ class RunningServer:
     kind: str
     url: str
     pid: int | None
+    admin_url: str | None = None
+    """For users that may do anything, where those of ``url`` may not."""
 
     @property
     def is_real(self) -> bool:
         return self.pid is not None
 
     def client(self) -> Redis:
-        return Redis.from_url(self.url, protocol=2)
+        """One that may do anything."""
+        return Redis.from_url(self.admin_url or self.url, protocol=2)
+
+    def as_user(self, user: str) -> RunningServer:
+        """The same server for a user of deploy/redis/jobcache.acl."""
+        url = self.url.replace("unix://", f"unix://{user}:{password_of(user)}@")
+        return replace(self, url=url, admin_url=self.url)
 
 
 def binary_of(kind: str) -> str:
@@ -64,6 +76,24 @@ def missing(what: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(f"{what} is missing")
     pytest.skip(f"{what} is missing")
+
+
+def password_of(user: str) -> str:
+    return f"pass-of-{user}"
+
+
+def write_acl_file(directory: Path) -> Path:
+    """deploy/redis/jobcache.acl as an operator completes it: with passwords."""
+    path = directory / "users.acl"
+    path.write_text(
+        re.sub(
+            r"^user (\S+) on resetpass ",
+            lambda user: f"{user[0]}>{password_of(user[1])} ",
+            ACL_FILE.read_text(),
+            flags=re.MULTILINE,
+        )
+    )
+    return path
 
 
 @contextmanager

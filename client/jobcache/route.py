@@ -108,8 +108,8 @@ class SentinelRoute(Route):
 class ClusterRoute(Route):
     """To the node of a Cluster that serves one slot.
 
-    One pool serves one namespace, and so one slot. Where it is not given, the first node that is not in charge tells it,
-    and until then any node will do; but a command without a key tells nothing.
+    One pool serves one namespace, and so one slot. Where it is not given, the first node that is not in charge tells
+    it, and until then any node will do; but a command without a key tells nothing.
     """
 
     question = ("CLUSTER", "SLOTS")

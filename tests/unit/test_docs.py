@@ -11,6 +11,7 @@ from jobcache.keys import KEY_TABLE
 from jobcache_refresher.settings import Settings
 from tests.contract.compare import names_of
 from tests.harness import Rig
+from tests.servers import RunningServer
 from tests.trees import write_run
 from tests.unit.test_index import pattern
 
@@ -32,12 +33,12 @@ def test_the_key_table() -> None:
     assert table("Keys") == [[f"`{row.key}`", row.type, row.holds] for row in KEY_TABLE]
 
 
-def test_every_key_in_redis_is_in_the_table(rig: Rig) -> None:
+def test_every_key_in_redis_is_in_the_table(rig: Rig, server: RunningServer) -> None:
     for number in range(3):
         write_run(rig.status_dir, (f"p{number}", "g:x/y"[:3], "n", "r"))
     rig.refresh()
     rig.cache.delete_job("p0", "g:x", "n", "r")
-    with rig.refresher.server.redis.client() as redis:
+    with server.client() as redis:
         found = {
             key.removeprefix(rig.refresher.keys.prefix).decode(): key
             for key in redis.scan_iter(rig.refresher.keys.prefix + b"*")

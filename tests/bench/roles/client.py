@@ -6,10 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from redis import BlockingConnectionPool, Redis
 from redis.connection import AbstractConnection
 
 from jobcache import JobCache
+from jobcache.connect import connect
 from jobcache.endpoint import Endpoint
 from tests.bench.measure import take_samples
 from tests.bench.roles import idle
@@ -25,9 +25,7 @@ class Role(idle.Role):
         self._url = url
         self._namespace = namespace
         self._cache = self._connect()
-        endpoint = Endpoint.find(url)
-        options = endpoint.options(deadline=DEADLINE, max_connections=8)
-        self._bare = Redis.from_pool(BlockingConnectionPool.from_url(endpoint.url, **options))
+        self._bare = connect(Endpoint.find(url), deadline=DEADLINE, max_connections=8)
 
     def renew(self) -> None:
         """Go on with a client that is connected and holds nothing yet."""
