@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format types imports unit bench bench-fs clean
+.PHONY: demo test lint format types imports unit bench bench-fs soak clean
 
 demo: $(VENV)/.all
 	@exec $(BIN)/python -m jobcache_refresher.demo
@@ -35,6 +35,9 @@ bench: $(VENV)/.dev
 
 bench-fs: $(VENV)/.dev
 	$(BIN)/python -m tests.bench.fs $(BENCH)
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.faults.oracle --minutes 30
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
