@@ -147,7 +147,7 @@ class ParsedJob:
             "run_id": job.run_id,
             "start_time": _decode_text(start_time) or "",
             "last_heartbeat": _decode_text(last_heartbeat) or "",
-            "status": _STATUSES[status or b"unknown"],
+            "status": _STATUSES.get(status or b"", JobStatus.UNKNOWN),
             "slurm_job_id": _decode_text(slurm_job_id),
             "hardware": None,
             "config": None,

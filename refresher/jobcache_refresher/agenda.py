@@ -120,6 +120,8 @@ class Agenda:
                 knows what happened meanwhile.
             in_doubt: tells which of some paths lack something that must be observed once more. The next poll is far.
         """
+        if not believed:
+            self.failed(errand)
         looks = {path: left - 1 for path, left in self._missed.items() if left > 1}
         looks.update(dict.fromkeys(errand.dirty.runs | errand.dirty.directories, SECOND_LOOKS))
         self._missed = {path: looks[path] for path in in_doubt(looks)}

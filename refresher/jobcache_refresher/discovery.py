@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Set
 
 from jobcache_refresher.clock import Clock
-from jobcache_refresher.guard import RootGuard
+from jobcache_refresher.guard import NOT_PROJECTS, RootGuard
 from jobcache_refresher.schedule import ACTIVE_FOR, NAME_DEPTH, Schedule
 from jobcache_refresher.scope import Scope
 from jobcache_refresher.snapshot import (
@@ -25,9 +25,6 @@ from jobcache_refresher.tree import Directory, Tree
 from jobcache_refresher.workers import Workers
 
 log = logging.getLogger(__name__)
-
-NOT_PROJECTS = frozenset({b".trash"})
-"""Names in the root that the filesystem itself makes: JuiceFS shows its trash in the root of a mount."""
 
 
 class Discovery:

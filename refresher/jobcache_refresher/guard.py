@@ -11,6 +11,9 @@ from pathlib import PurePath
 
 from jobcache_refresher.tree import Directory, Tree
 
+NOT_PROJECTS = frozenset({b".trash"})
+"""Names in the root that the filesystem itself makes: JuiceFS shows its trash in the root of a mount."""
+
 
 class RootFaultError(Exception):
     """The status directory cannot be believed."""
@@ -51,9 +54,11 @@ class RootGuard:
             raise RootFaultError(f"status_dir={self._shown}: {error.strerror or error}") from None
         if not marked:
             raise RootFaultError(f"status_dir={self._shown} lacks its marker {self._marker!r}")
-        if known and not listing.subdirectories:
+        names = listing.subdirectories.keys() - NOT_PROJECTS
+        if known and not names:
             raise RootFaultError(f"status_dir={self._shown} turned empty")
-        if listing.device != self._device:
+        # Device numbers are used again: where nothing of what was known is left, the type is looked at as well.
+        if listing.device != self._device or not known & names:
             self._judge_device(listing, known)
         return listing
 
@@ -66,7 +71,8 @@ class RootGuard:
                     "restart the refresher if that is meant"
                 )
             # A new mount of the same volume has another device number, and the same names.
-            if not known & listing.subdirectories.keys():
+            moved = listing.device != self._device
+            if moved and not known & listing.subdirectories.keys():
                 raise RootFaultError(f"status_dir={self._shown} shows another filesystem")
         self._device, self._type = listing.device, kind
 

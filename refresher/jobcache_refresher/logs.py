@@ -37,7 +37,8 @@ class LogSearch:
             self.scanned = 0
             return
         whole = data.rfind(b"\n") + 1
-        if ended or (whole == 0 and len(data) > LONGEST_LINE):
+        at_end = (self.scanned or 0) + len(data) >= size
+        if (ended and at_end) or (whole == 0 and len(data) > LONGEST_LINE):
             whole = len(data)
         self.url = self.url or find_address(data[:whole])
         self.scanned = (self.scanned or 0) + whole

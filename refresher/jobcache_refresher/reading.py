@@ -161,19 +161,24 @@ class Reader:
         if (not wanted and run.log.scanned is not None) or (now < run.log_at and not ended):
             return
         before = run.log.scanned
-        try:
-            size, data = self._tree.read_part(
-                run.path, LOG, before or 0, min(wanted, LOG_CHUNK), held
-            )
-        except OSError:
-            pass  # no log, or not now
-        else:
-            run.log.feed(size, data, ended=ended)
+        while self._search_chunk(run, held, wanted, ended=ended) and ended:
+            # A run that has ended is not looked at again soon: all of its log is searched at once.
+            wanted = run.log.wants(self._log_cap)
         if run.log.scanned != before or run.log_since == NEVER:
             run.log_since = now
         # A log without news is looked at the more rarely, as a run without is.
         quiet_for = now - run.log_since
         run.log_at = now + self._schedule.quiet_interval(quiet_for, run.path) - self._schedule.poll
+
+    def _search_chunk(self, run: KnownRun, held: int | None, wanted: int, *, ended: bool) -> bool:
+        """Search a piece of the log; whether that led on, and there may be more."""
+        before = run.log.scanned or 0
+        try:
+            size, data = self._tree.read_part(run.path, LOG, before, min(wanted, LOG_CHUNK), held)
+        except OSError:
+            return False  # no log, or not now
+        run.log.feed(size, data, ended=ended)
+        return before < (run.log.scanned or 0) < size and run.log.wants(self._log_cap) > 0
 
     def _look_for_file(self, run: KnownRun) -> Finding:
         if run.fingerprint is None:

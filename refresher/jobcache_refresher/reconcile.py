@@ -88,6 +88,8 @@ class Reconciler:
         """Runs that a client deleted, and the monotonic time from which their files count again."""
         self._deleted_on_hints = 0
         """Since the last scan of more than hints."""
+        self._holding = False
+        """Whether deletions wait for an operator, or for all that vanished to come back."""
         self._completed_at: float | None = None
         self._position = ""
 
@@ -110,6 +112,9 @@ class Reconciler:
         self._pending.clear()
         self._from_memory.clear()
         self._position = (self._store.field("request_position") or b"").decode()
+        completed_at = self._store.field("completed_at")
+        # Readers follow an epoch that was complete once: what is new to this refresher is news to them.
+        self._completed_at = None if completed_at is None else float(completed_at)
         self.records = published
         for path, record in published.items():
             self._scanner.recall(path, record.fields)
@@ -156,6 +161,8 @@ class Reconciler:
         began = self._clock.monotonic()
         place = self._store.place()
         self._position = wanted.position or self._position
+        for path in wanted.dropped:
+            self._from_memory.pop(path, None)
         if self._from_memory:
             place = self._republish(place)
         self._read_again()
@@ -181,7 +188,7 @@ class Reconciler:
         self._pending.update(scan.readings)
         for path in self._buried.keys() & self._pending.keys():
             del self._pending[path]
-        held = self._held(scan, wanted.release)
+        held = self._held(scan, scope, wanted.release)
         self._apply(() if held else self._deletable(scan, scope), place)
         if scope is not Scope.HINTS:
             if self._completed_at is None:
@@ -290,6 +297,8 @@ class Reconciler:
         risen = frozenset(path for path, until in self._buried.items() if until <= now)
         for path in risen:
             del self._buried[path]
+            # Also if this scan does not come to it.
+            self._scanner.distrust(path)
         return risen
 
     def _keep(self, path: bytes, record: Record) -> None:
@@ -312,15 +321,21 @@ class Reconciler:
             self._deleted_on_hints += len(scan.gone)
         return scan.gone
 
-    def _held(self, scan: Scan, release: bool) -> int:
-        """How many deletions wait for an operator; 0 when none does."""
-        if release or scan.vanishing <= self._settings.hold_minimum:
+    def _held(self, scan: Scan, scope: Scope, release: bool) -> int:
+        """How many deletions wait for an operator; 0 when none does.
+
+        A hold lasts until it is released, or until nothing is missing any more: if it ended when a part came back, the
+        rest would go.
+        """
+        if release or (scope is not Scope.HINTS and not scan.vanishing):
+            self._holding = False
+            return 0
+        if not self._holding and scan.vanishing <= self._settings.hold_minimum:
             return 0
         known = self.records.keys() | self._pending.keys()
-        waiting = sum(path in known for path in scan.gone)
         # Those seen to be absent only once count as well: what vanishes at once may be noticed in two scans.
-        much = scan.vanishing > self._settings.hold_fraction * len(known)
-        return waiting if much else 0
+        self._holding |= scan.vanishing > self._settings.hold_fraction * len(known)
+        return sum(path in known for path in scan.gone) if self._holding else 0
 
     def _complete(self, place: Place, scan: Scan, held: int, seconds: float) -> float:
         reason = ""

@@ -238,8 +238,8 @@ class Scanner:
         return present
 
     def _is_missing(self, run: KnownRun) -> bool:
-        parent, _, name = run.path.rpartition(b"/")
-        return self.snapshot.directories[parent].children.get(name) != 0
+        # Anywhere above it: a project that became a link leads elsewhere.
+        return self.snapshot.is_gone(run.path)
 
     def _examine(
         self, scan: Scan, runs: list[KnownRun], forced: frozenset[bytes], fresh_since: float

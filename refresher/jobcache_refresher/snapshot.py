@@ -48,8 +48,8 @@ class KnownDirectory:
 
     @property
     def doubtful(self) -> bool:
-        """Whether a child is missing and its absence awaits another observation."""
-        return any(0 < missed < CONFIRMATIONS for missed in self.children.values())
+        """Whether a child is missing: that awaits another observation, and while its deletion is held, its return."""
+        return any(self.children.values())
 
 
 @dataclass(slots=True)

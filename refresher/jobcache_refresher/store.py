@@ -10,17 +10,17 @@ from typing import Any, TypeVar
 from redis.exceptions import ResponseError
 
 from jobcache import keys as names
-from jobcache.codec import JOB_FIELDS, REV
+from jobcache.codec import REV, decode_standing
 from jobcache.errors import SchemaMismatch
 from jobcache.ids import JobId
 from jobcache.index import Listing, listings
 from jobcache.keys import SCHEMA_VERSION, Keys
-from jobcache.models import ChangeKind
+from jobcache.models import CacheState, ChangeKind
 from jobcache.writes import CHANGES_CAP, addition_args, listing_args, removal_args
 from jobcache_refresher.diff import Operation
 from jobcache_refresher.inspection import Inspector
 from jobcache_refresher.lease import Lease
-from jobcache_refresher.records import Record, Records
+from jobcache_refresher.records import Fields, Record, Records
 from jobcache_refresher.scripts import fenced_script
 from jobcache_refresher.server import EpochError, Server
 from jobcache_refresher.workers import Outcome as Pending
@@ -77,8 +77,8 @@ class Store:
         """
         if self._server.ask(b"TYPE", self._keys.meta) not in {b"hash", b"none"}:
             return None
-        schema, epoch, generation = self._server.ask(
-            b"HMGET", self._keys.meta, b"schema", b"epoch", b"generation"
+        schema, epoch, generation, state = self._server.ask(
+            b"HMGET", self._keys.meta, b"schema", b"epoch", b"generation", b"state"
         )
         if schema is not None and int(schema) > SCHEMA_VERSION:
             raise SchemaMismatch(
@@ -87,6 +87,8 @@ class Store:
             )
         if epoch is None or int(schema or 0) != SCHEMA_VERSION:
             return None
+        if state == CacheState.BUILDING.value.encode():
+            return None  # half of it may be of the epoch before, or was never written
         if epoch == self._epoch and int(generation or 0) < self._generation:
             return None
         self._epoch, self._generation = epoch, int(generation or 0)
@@ -158,7 +160,7 @@ class Store:
 
     def _outcomes(self, operations: list[Operation], step: Pending[Any]) -> Iterator[Outcome]:
         generation, verdicts = step.result()
-        self._generation = generation
+        self._advance(generation)
         revision = b"%d" % generation
         for operation, verdict in zip(operations, verdicts, strict=True):
             yield Outcome(operation, verdict.decode(), revision)
@@ -166,12 +168,19 @@ class Store:
     def complete(self, place: Place, stale_after: float, fields: Mapping[str, str]) -> float:
         """Declare the scan that began at ``place`` complete; returns when, in epoch seconds of the server."""
         keys = self._keys
-        self._generation, completed_at = self._run(
+        generation, completed_at = self._run(
             "complete",
             (keys.tombstones, keys.running, keys.jobs),
             (place.generation, repr(stale_after), keys.full(names.JOB_PREFIX), *_flat(fields)),
         )
+        self._advance(generation)
         return float(completed_at)
+
+    def _advance(self, generation: int) -> None:
+        """Every write makes the generation grow, unless the server went back to an older state in between."""
+        if generation <= self._generation:
+            raise EpochError(f"the cache went back to generation {generation}")
+        self._generation = generation
 
     def report(self, fields: Mapping[str, str]) -> None:
         """Set fields of ``meta`` between two completed scans; an empty value removes one."""
@@ -232,9 +241,19 @@ class Store:
 def _record(reply: list[bytes]) -> Record | None:
     fields = dict(zip(reply[::2], reply[1::2], strict=True))
     revision = fields.pop(REV, None)
-    if revision is None or JOB_FIELDS[0] not in fields:
+    if revision is None or not _is_sound(fields):
         return None
     return Record(fields, revision)
+
+
+def _is_sound(fields: Fields) -> bool:
+    """Whether the fields are as this program writes them; what somebody else wrote counts as lost."""
+    try:
+        decode_standing(fields)
+        int(fields.get(b"log_scanned", b"0"))
+    except (KeyError, ValueError):
+        return False
+    return True
 
 
 def _operation_args(operation: Operation, announce: bool) -> list[bytes | str | int]:

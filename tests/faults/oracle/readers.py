@@ -197,7 +197,7 @@ class Reader(threading.Thread):
         due = {} if world.loss_explains(time.time(), UNNOTICED) else expected.due
         for names, standing in due.items():
             if names not in shown and world.is_still_there(names, standing):
-                since = standing.since - journal.began
+                since = max(0.0, standing.since - journal.began)
                 journal.violate("a", f"{names}, on disk since {since:.3f} s, is missing {said}")
         for names, at in expected.away.items():
             if names in shown and world.is_still_dismissed(names, at):
