@@ -105,12 +105,13 @@ class TestRefresher:
         self, valkey: RunningServer, status_dir: Path, namespace: str
     ) -> None:
         write_run(status_dir, RUN)
+        before = set(threading.enumerate())
         with alive(valkey, status_dir, namespace):
             time.sleep(0.3)
         with valkey.client() as redis:
             assert redis.get(f"jobcache:{{{namespace}}}:lease") is None
         ends = time.monotonic() + 3
-        while mine := [one for one in threading.enumerate() if one.name.startswith("jobcache")]:
+        while mine := set(threading.enumerate()) - before:
             assert time.monotonic() < ends, mine
             time.sleep(0.02)
         held = os.listdir("/proc/self/fd")

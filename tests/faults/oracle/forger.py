@@ -64,4 +64,5 @@ class Forger(Watcher):
 
     def end(self) -> None:
         super().end()
+        self._store.close()
         self._server.close()

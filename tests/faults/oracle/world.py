@@ -91,8 +91,9 @@ class World:
             if standing is None or standing.torn_since is None:
                 return
             if self._lost_since(standing.torn_since - REBUILDING):
-                standing.since = time.time()
-            standing.torn_since = None
+                self._jobs[names] = Standing(time.time())
+            else:
+                standing.torn_since = None
 
     def vanishing(self, names: Names) -> None:
         """A job is about to be removed."""
