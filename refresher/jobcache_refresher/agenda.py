@@ -72,6 +72,12 @@ class Agenda:
         """Watch no longer, for as long as another refresher leads."""
         self._lookout.close()
 
+    def forget(self) -> None:
+        """Drop what was asked for and told of: whoever leads sees to it, and ``begin`` takes up what is left."""
+        self._inbox.suspend()
+        self._dirty = Dirty()
+        self._missed = {}
+
     def stop(self) -> None:
         """Read no more requests than those under way."""
         self._inbox.stop()

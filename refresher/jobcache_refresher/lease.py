@@ -29,6 +29,12 @@ class Lease:
         self._lock = threading.Lock()
         self._value = b""
         self._ends = float("-inf")
+        self._lapses = float("-inf")
+
+    @property
+    def has_lapsed(self) -> bool:
+        """Whether somebody else may have led since it was last held: it ended, by this clock."""
+        return self._clock.monotonic() >= self._lapses
 
     @property
     def value(self) -> bytes:
@@ -79,3 +85,5 @@ class Lease:
         # Counted from before the request, so that the server's lease never ends first.
         with self._lock:
             self._value, self._ends = value, asked_at + self._ttl
+            if value:
+                self._lapses = self._ends

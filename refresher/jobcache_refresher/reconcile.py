@@ -91,6 +91,8 @@ class Reconciler:
         self._holding = False
         """Whether deletions wait for an operator, or for all that vanished to come back."""
         self._completed_at: float | None = None
+        self._memory_is_current = False
+        """Whether nobody else can have led since the last completed refresh."""
         self._position = ""
 
     def describe(self, **fields: str) -> None:
@@ -119,6 +121,11 @@ class Reconciler:
         for path, record in published.items():
             self._scanner.recall(path, record.fields)
         log.info("took over %d jobs from Redis", len(published))
+
+    def doubt_memory(self) -> None:
+        """Another refresher led, or may have: what this one remembers may be old."""
+        self._memory_is_current = False
+        self._say(None)
 
     def rebuild(self) -> None:
         """Begin a new epoch, to be filled from memory and from the tree."""
@@ -195,6 +202,7 @@ class Reconciler:
                 self._prove_whole(place)
             seconds = self._clock.monotonic() - began
             self._completed_at = self._complete(place, scan, held, seconds)
+            self._memory_is_current = True
             self._note_completion(scan, held, seconds)
         return True
 
@@ -205,6 +213,8 @@ class Reconciler:
             self._note(outcome)
         self._prove_whole(place)
         self._from_memory = {}
+        if not self._memory_is_current:
+            return self._store.place()  # still building: the tree must be looked at first
         self._completed_at = self._store.complete(
             place,
             self._settings.stale_after,

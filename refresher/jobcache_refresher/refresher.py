@@ -306,9 +306,13 @@ class Refresher:
             self._leads = False
             self._agenda.suspend()
             # Whoever cannot scan leaves the lease to those who can.
+            lapsed = self._lease.has_lapsed
             if self._patient.is_hung or not self._lease.acquire():
+                self._doubt_memory()
                 self._settled.set()
                 return STANDBY_INTERVAL
+            if lapsed:
+                self._doubt_memory()
         if not self._leads:
             log.info("leading as %s", self._lease.value.decode())
             self._reconciler.assume()
@@ -333,6 +337,11 @@ class Refresher:
 
     def _hangs(self, why: object) -> JobCacheError:
         return JobCacheError(f"status_dir={self.settings.status_dir!r} hangs: {why}")
+
+    def _doubt_memory(self) -> None:
+        """Another refresher leads, or may have led: what this one remembers and was asked for is of the past."""
+        self._reconciler.doubt_memory()
+        self._agenda.forget()
 
     def _give_up_lease(self) -> None:
         try:

@@ -70,6 +70,7 @@ class RequestInbox:
         self._pending = Requests()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._suspended: threading.Thread | None = None
 
     def open(self, position: bytes | None) -> None:
         """Begin to read after a position; by default after what is there now."""
@@ -77,9 +78,18 @@ class RequestInbox:
             return
         after = position if position is not None else self._newest()
         self._thread = threading.Thread(
-            target=self._read, args=(after,), name="jobcache-requests", daemon=True
+            target=self._read, args=(after, self._stop), name="jobcache-requests", daemon=True
         )
         self._thread.start()
+
+    def suspend(self) -> None:
+        """Forget what came, and read no more until it is opened anew: another refresher is asked now."""
+        with self._lock:
+            self._stop.set()
+            self._stop = threading.Event()
+            self._pending = Requests()
+        if self._thread is not None:
+            self._suspended, self._thread = self._thread, None
 
     def stop(self) -> None:
         """Stop reading after the read that is under way."""
@@ -87,8 +97,9 @@ class RequestInbox:
 
     def join(self) -> None:
         """Wait for that read, so that nobody closes its connection under it."""
-        if self._thread is not None:
-            self._thread.join(BLOCK * 2)
+        for thread in (self._suspended, self._thread):
+            if thread is not None:
+                thread.join(BLOCK * 2)
 
     def drain(self) -> Requests:
         """Everything that came since the last call."""
@@ -111,19 +122,21 @@ class RequestInbox:
         entries = self._server.ask(b"XREVRANGE", self._keys.requests, b"+", b"-", b"COUNT", 1)
         return entries[0][0] if entries else b"0-0"
 
-    def _read(self, after: bytes) -> None:
-        while not self._stop.is_set():
+    def _read(self, after: bytes, stop: threading.Event) -> None:
+        while not stop.is_set():
             try:
                 reply = self._server.ask(
                     b"XREAD", b"BLOCK", int(BLOCK * 1000), b"STREAMS", self._keys.requests, after
                 )
             except (RedisError, OSError) as error:
                 log.debug("requests: %s", error)
-                self._stop.wait(BLOCK)
+                stop.wait(BLOCK)
                 continue
             for _, entries in reply or ():
                 for position, flat in entries:
                     after = position
                     with self._lock:
+                        if stop.is_set():
+                            return
                         self._pending.add(position, dict(zip(flat[::2], flat[1::2], strict=True)))
                 self._wake()

@@ -12,14 +12,14 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
 import pytest
 
-from jobcache import CacheState, CacheUnavailable, ConfigError, JobCache, JobStatus
+from jobcache import CacheNotReady, CacheState, CacheUnavailable, ConfigError, JobCache, JobStatus
 from jobcache_refresher import EmbeddedServer, LocalJobCache, Refresher
 from jobcache_refresher.tree import Tree
 from tests.contract.compare import names_of
@@ -304,6 +304,78 @@ class TestRestart:
             wait_for(lambda: cache.freshness().epoch not in {epoch, ""})
             wait_for(lambda: cache.freshness().state is CacheState.READY)
             assert cache.get_dashboard_stats().total_jobs == 20
+
+
+class TestAfterStandingBy:
+    """A refresher that led, stood by while another led, and leads again."""
+
+    def led_twice(
+        self,
+        server: RunningServer,
+        status_dir: Path,
+        namespace: str,
+        meanwhile: Callable[[JobCache], None],
+    ) -> list[set[Names]]:
+        """What readers see when the first one leads again, after the second one and the data were lost."""
+        lease = f"jobcache:{{{namespace}}}:lease"
+        with (
+            server.client() as redis,
+            alive(server, status_dir, namespace, lease_ttl=1) as (first, cache),
+        ):
+            with alive(server, status_dir, namespace, lease_ttl=1) as (second, _):
+                ends = time.monotonic() + 15
+                while not second.leads:
+                    assert time.monotonic() < ends
+                    redis.delete(lease)  # whoever asks next has it
+                    time.sleep(0.3)
+                wait_for(lambda: not first.leads)
+                meanwhile(cache)
+                trees = [first._scanner._discovery._tree]  # holds its look at the tree back
+                original = trees[0].list_directory
+
+                def slow(path: bytes, **rest: Any) -> Any:
+                    time.sleep(0.3)
+                    return original(path, **rest)
+
+                trees[0].list_directory = slow  # type: ignore[method-assign]
+                redis.flushall()
+                second._stop.set()
+            views: list[set[Names]] = []
+            ends = time.monotonic() + 10
+            while len(views) < 20 and time.monotonic() < ends:
+                with suppress(CacheNotReady):
+                    views.append(set(names_of(cache.list_all_jobs(limit=None))))
+                time.sleep(0.02)
+            return views
+
+    def test_its_old_memory_is_not_shown_as_whole(self, status_dir: Path, namespace: str) -> None:
+        write_run(status_dir, RUN)
+
+        def meanwhile(cache: JobCache) -> None:
+            write_run(status_dir, OTHER)
+            wait_for(lambda: cache.get_job(*OTHER))
+
+        with running_server("valkey-9") as server:
+            views = self.led_twice(server, status_dir, namespace, meanwhile)
+        assert views
+        assert all(view == {RUN, OTHER} for view in views)
+
+    def test_old_deletions_are_not_obeyed(self, status_dir: Path, namespace: str) -> None:
+        write_run(status_dir, RUN)
+        write_run(status_dir, OTHER)
+
+        def meanwhile(cache: JobCache) -> None:
+            delete_run(status_dir, RUN)
+            cache.delete_job(*RUN)
+            time.sleep(1)
+            write_run(status_dir, RUN)
+            cache.invalidate(*RUN)
+            wait_for(lambda: cache.get_job(*RUN))
+
+        with running_server("valkey-9") as server:
+            views = self.led_twice(server, status_dir, namespace, meanwhile)
+        assert views
+        assert all(view == {RUN, OTHER} for view in views)
 
 
 class TestHungFilesystem:
