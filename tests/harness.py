@@ -92,7 +92,7 @@ class StepRefresher:
 
 
 class Rig:
-    """A leading ``StepRefresher`` and a ``JobCache``."""
+    """A leading ``StepRefresher`` and two clients."""
 
     def __init__(
         self,
@@ -108,7 +108,12 @@ class Rig:
         self.status_dir = status_dir
         self.namespace = namespace
         self.refresher = StepRefresher(url, status_dir, namespace, tree=tree, **settings)
-        self.cache = JobCache(client_url or url, namespace=namespace, deadline=10, ready_timeout=1)
+        self.cache = self._client(client_url or url)
+        self.forgetful = self._client(client_url or url, memo_bytes=0)
+        """A client that remembers nothing of what it was told before."""
+
+    def _client(self, url: str, **options: Any) -> JobCache:
+        return JobCache(url, namespace=self.namespace, deadline=10, ready_timeout=1, **options)
 
     def __enter__(self) -> Self:
         self.refresher.lead()
@@ -116,6 +121,7 @@ class Rig:
 
     def __exit__(self, *failure: object) -> None:
         self.cache.close()
+        self.forgetful.close()
         self.refresher.close()
 
     def refresh(self, scope: Scope = Scope.RELIST, **wanted: Any) -> bool:

@@ -27,7 +27,7 @@ from jobcache.models import (
     ProjectSummary,
 )
 from jobcache.plan import Ask, Pause, Plan
-from jobcache.queries import Answer, Source
+from jobcache.source import Answer, Source
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ from jobcache.header import Header
 from jobcache.ids import JobId
 from jobcache.models import Change, ChangeKind
 from jobcache.plan import Pause, Plan, Run
-from jobcache.queries import Source
 from jobcache.scripts import read_script
+from jobcache.source import Source
 from jobcache.writes import stream_position
 
 BATCH = 500
@@ -44,7 +44,7 @@ class Feed:
             reply = yield Run(
                 read_script("changes"), (keys.meta, keys.changes), (self._position, BATCH)
             )
-            header = Header.parse(reply[0]).require_ready(self._source.where)
+            header = Header(reply[0]).require_ready(self._source.where)
             last, oldest, entries = reply[1], reply[2], reply[3]
             batch = self._advance(header.epoch, last, oldest, entries)
             if batch:

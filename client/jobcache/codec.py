@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
-
-from pydantic import BaseModel
+from typing import Any
 
 from jobcache import jsontext
 from jobcache.ids import JobId
 from jobcache.index import Standing, score
+from jobcache.lazy import assemble
 from jobcache.models import HardwareInfo, JobMetadata, JobStatus
 from jobcache.times import from_epoch, to_epoch
 
@@ -50,8 +49,6 @@ RUNNING = JobStatus.RUNNING.value.encode()
 PARSED_OVERHEAD = 1500
 """Bytes of memory that a parsed job takes beside the text of its fields, about."""
 
-M = TypeVar("M", bound=BaseModel)
-_set = object.__setattr__
 _STATUSES = {status.value.encode(): status for status in JobStatus}
 # Shared by every model: whoever sets a field adds a name that is there already.
 _JOB_FIELDS_SET = set(JobMetadata.model_fields)
@@ -100,11 +97,10 @@ class ParsedJob:
     """A job as it was parsed once. Every answer is built from it, and shares nothing that can be changed."""
 
     __slots__ = (
-        "_chip",
-        "_chips",
         "_config",
         "_has_log",
-        "_hosts",
+        "_machine",
+        "_status_dir",
         "_template",
         "beat",
         "is_running",
@@ -127,7 +123,7 @@ class ParsedJob:
             wandb_url,
             log_scanned,
         ) = values
-        machine = jsontext.loads(hardware or b"{}")
+        started = _decode_float(started_at)
         self.beat = _decode_float(heartbeat_at)
         """Last heartbeat in epoch seconds; None when it cannot be read."""
         self.is_running = status == RUNNING
@@ -135,10 +131,9 @@ class ParsedJob:
         self.path = "/".join(job)
         """The id, as text."""
         self._has_log = log_scanned is not None
-        self._chip = machine.get("chip")
-        self._chips = machine.get("total_chips", 0)
-        self._hosts = tuple(machine.get("hosts", ()))
+        self._machine = hardware or b"{}"
         self._config = config or b"{}"
+        self._status_dir: str | None = None
         self._template: dict[str, Any] = {
             "name": job.name,
             "project": job.project,
@@ -149,56 +144,54 @@ class ParsedJob:
             "last_heartbeat": _decode_text(last_heartbeat) or "",
             "status": _STATUSES.get(status or b"", JobStatus.UNKNOWN),
             "slurm_job_id": _decode_text(slurm_job_id),
-            "hardware": None,
-            "config": None,
             "log_path": None,
             "metadata_path": None,
             "wandb_url": _decode_text(wandb_url),
-            "started_at": from_epoch(_decode_float(started_at)),
+            "started_at": from_epoch(started),
             "heartbeat_at": from_epoch(self.beat),
-            "stale": None,
+            "stale": False,
         }
-        self.newest_first = score(_decode_float(started_at)), job.path
+        self.newest_first = score(started), job.path
         """What listings are sorted by, backwards."""
         self.size = PARSED_OVERHEAD + sum(len(value) for value in values if value is not None)
         """About how many bytes of memory it takes."""
 
-    def build(self, vantage: Vantage | None) -> JobMetadata:
+    def build(self, vantage: Vantage) -> JobMetadata:
         """An answer: a model of its own, whose nested values are its own as well."""
+        if vantage.status_dir != self._status_dir:
+            self._look_from(vantage.status_dir)
         fields = self._template.copy()
-        fields["hardware"] = _assemble(
-            HardwareInfo,
-            {"chip": self._chip, "total_chips": self._chips, "hosts": [*self._hosts]},
-            _HARDWARE_FIELDS,
-        )
-        fields["config"] = jsontext.loads(self._config)
-        if vantage is not None:
-            directory = f"{vantage.status_dir}/{self.path}"
-            fields["metadata_path"] = f"{directory}/{METADATA_NAME}"
-            if self._has_log:
-                fields["log_path"] = f"{directory}/{LOG_NAME}"
-            fields["stale"] = self.is_running and not self.is_fresh(vantage)
-        return _assemble(JobMetadata, fields, _JOB_FIELDS_SET)
+        if self.is_running:
+            fields["stale"] = not self.is_fresh(vantage)
+        return assemble(JobMetadata, fields, _JOB_FIELDS_SET, self)
+
+    def make_rest(self) -> dict[str, Any]:
+        """The nested values, new ones each time: an answer parses them when somebody looks at them."""
+        machine = jsontext.loads(self._machine)
+        fields = {
+            "chip": machine.get("chip"),
+            "total_chips": machine.get("total_chips", 0),
+            "hosts": machine.get("hosts", []),
+        }
+        hardware = assemble(HardwareInfo, fields, _HARDWARE_FIELDS)
+        return {"hardware": hardware, "config": jsontext.loads(self._config)}
 
     def is_fresh(self, vantage: Vantage) -> bool:
         """Whether its heartbeat is."""
         return self.beat is not None and self.beat >= vantage.fresh_since
 
+    def _look_from(self, status_dir: str) -> None:
+        directory = f"{status_dir}/{self.path}"
+        paths = {"metadata_path": f"{directory}/{METADATA_NAME}"}
+        if self._has_log:
+            paths["log_path"] = f"{directory}/{LOG_NAME}"
+        self._template = {**self._template, **paths}
+        self._status_dir = status_dir
+
 
 def parse_job(job: JobId, values: Sequence[bytes | None]) -> ParsedJob | None:
     """Parse the values of a hash, in the order of ``JOB_FIELDS``; None when the hash is gone."""
     return None if values[0] is None else ParsedJob(job, values)
-
-
-def decode_job(
-    job: JobId, values: Sequence[bytes | None], vantage: Vantage | None
-) -> JobMetadata | None:
-    """Build the job from its values in the order of ``JOB_FIELDS``; None when the hash is gone.
-
-    Without a vantage it has no paths, and no verdict on staleness.
-    """
-    parsed = parse_job(job, values)
-    return None if parsed is None else parsed.build(vantage)
 
 
 def decode_standing(fields: Mapping[bytes, bytes]) -> Standing:
@@ -208,16 +201,6 @@ def decode_standing(fields: Mapping[bytes, bytes]) -> Standing:
         _decode_float(fields.get(b"started_at")),
         _decode_float(fields.get(b"heartbeat_at")),
     )
-
-
-def _assemble(model: type[M], fields: dict[str, Any], fields_set: set[str]) -> M:
-    """A model around fields that are known to be right: what ``model_construct`` makes, in a third of its time."""
-    made = model.__new__(model)
-    _set(made, "__dict__", fields)
-    _set(made, "__pydantic_fields_set__", fields_set)
-    _set(made, "__pydantic_extra__", None)
-    _set(made, "__pydantic_private__", None)
-    return made
 
 
 def _encode_text(text: str) -> bytes:

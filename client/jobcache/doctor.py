@@ -22,8 +22,9 @@ from jobcache.ids import JobId, decode_name
 from jobcache.index import Entry, all_entries, listings
 from jobcache.models import JobStatus
 from jobcache.plan import Ask, Pause, Plan, Run, Step
-from jobcache.queries import Source, meta
+from jobcache.queries import meta
 from jobcache.scripts import Script, load_script
+from jobcache.source import Source
 from jobcache.writes import REQUESTS_CAP, stream_position
 
 T = TypeVar("T")
@@ -374,7 +375,7 @@ class _Examination:
             for entry in entries:
                 args += [entry.key, entry.member]
         reply = yield Run(_script(), (self._keys.meta,), tuple(args))
-        Header.parse(reply[0]).require_ready(self._source.where)
+        Header(reply[0]).require_ready(self._source.where)
         return reply[1], [_read_standing(one) for one in reply[2]]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from jobcache.codec import Vantage
 from jobcache.errors import CacheNotReady, SchemaMismatch
@@ -13,38 +12,68 @@ from jobcache.models import CacheState, Freshness
 from jobcache.times import from_epoch
 
 
-@dataclass(frozen=True, slots=True)
 class Header:
-    """Schema, epoch, generation, state and times of the cache an answer came from."""
+    """Schema, epoch, generation, state and times of the cache an answer came from.
 
-    schema: int | None
-    epoch: bytes
-    generation: int
-    state: CacheState
-    reason: str | None
-    completed_at: float | None
-    """End of the last completed scan, in epoch seconds of the server's clock."""
-    stale_after: float
-    """Seconds without a heartbeat after which a running job is stale."""
-    status_dir: str
-    now: float
-    """The server's clock, in epoch seconds."""
+    Args:
+        reply: the fields in the order in which ``header.lua`` gives them. They are read when they are asked for, since
+            most answers need few of them.
+    """
 
-    @classmethod
-    def parse(cls, reply: Sequence[bytes | None]) -> Header:
-        """Read the fields in the order in which ``header.lua`` gives them."""
-        schema, epoch, generation, state, reason, completed_at, stale_after, status_dir, now = reply
-        return cls(
-            schema=None if schema is None else int(schema),
-            epoch=epoch or b"",
-            generation=int(generation or 0),
-            state=_read_state(state),
-            reason=reason.decode("utf-8", "replace") if reason else None,
-            completed_at=None if completed_at is None else float(completed_at),
-            stale_after=float(stale_after or 0),
-            status_dir=decode_name(status_dir or b""),
-            now=float(now or 0),
-        )
+    __slots__ = ("_reply",)
+
+    def __init__(self, reply: Sequence[bytes | None]) -> None:
+        self._reply = reply
+
+    @property
+    def schema(self) -> int | None:
+        """Version of the keys; None when there are none."""
+        schema = self._reply[0]
+        return None if schema is None else int(schema)
+
+    @property
+    def epoch(self) -> bytes:
+        """Which build of the namespace."""
+        return self._reply[1] or b""
+
+    @property
+    def generation(self) -> int:
+        """How many writes it has seen."""
+        return int(self._reply[2] or 0)
+
+    @property
+    def state(self) -> CacheState:
+        """How far it can be trusted."""
+        state = self._reply[3]
+        # An unknown one is of a later schema, as require_ready says.
+        return _STATES.get(state, CacheState.BUILDING) if state else CacheState.ABSENT
+
+    @property
+    def reason(self) -> str | None:
+        """Why the state is what it is."""
+        reason = self._reply[4]
+        return reason.decode("utf-8", "replace") if reason else None
+
+    @property
+    def completed_at(self) -> float | None:
+        """End of the last completed scan, in epoch seconds of the server's clock."""
+        completed_at = self._reply[5]
+        return None if completed_at is None else float(completed_at)
+
+    @property
+    def stale_after(self) -> float:
+        """Seconds without a heartbeat after which a running job is stale."""
+        return float(self._reply[6] or 0)
+
+    @property
+    def status_dir(self) -> str:
+        """Where the jobs lie."""
+        return decode_name(self._reply[7] or b"")
+
+    @property
+    def now(self) -> float:
+        """The server's clock, in epoch seconds."""
+        return float(self._reply[8] or 0)
 
     def require_schema(self, where: str) -> Header:
         """Return the header of a cache that this version can read.
@@ -52,7 +81,7 @@ class Header:
         Raises:
             SchemaMismatch: another version of jobcache wrote the keys.
         """
-        if self.schema is not None and self.schema != SCHEMA_VERSION:
+        if self._reply[0] != _SCHEMA and self._reply[0] is not None:
             raise SchemaMismatch(
                 f"{where} holds schema version {self.schema}, this jobcache reads version "
                 f"{SCHEMA_VERSION}: install the version of jobcache that the refresher runs"
@@ -67,23 +96,29 @@ class Header:
             CacheNotReady: no refresher has completed a scan.
         """
         self.require_schema(where)
-        if self.state is CacheState.ABSENT:
+        state = self.state
+        if state is CacheState.ABSENT:
             raise CacheNotReady(
                 f"no refresher has written to {where}: start one with this URL and namespace"
             )
-        if self.state is CacheState.BUILDING:
+        if state is CacheState.BUILDING:
             raise CacheNotReady(f"the refresher has not completed its first scan of {where}")
         return self
 
     @property
+    def moment(self) -> tuple[bytes, int]:
+        """What answers depend on, and nothing else: epoch and generation."""
+        return self.epoch, self.generation
+
+    @property
     def freshness(self) -> Freshness:
         """What a caller is told of the age of an answer."""
-        age = None if self.completed_at is None else max(0.0, self.now - self.completed_at)
+        completed_at = self.completed_at
         return Freshness(
             state=self.state,
             reason=self.reason,
-            completed_at=from_epoch(self.completed_at),
-            age=age,
+            completed_at=from_epoch(completed_at),
+            age=None if completed_at is None else max(0.0, self.now - completed_at),
             generation=self.generation,
             epoch=self.epoch.decode(),
         )
@@ -94,10 +129,5 @@ class Header:
         return Vantage(self.status_dir, (self.completed_at or 0.0) - self.stale_after)
 
 
-def _read_state(state: bytes | None) -> CacheState:
-    if not state:
-        return CacheState.ABSENT
-    try:
-        return CacheState(state.decode("utf-8", "replace"))
-    except ValueError:  # one of a later schema, as require_ready says
-        return CacheState.BUILDING
+_SCHEMA = b"%d" % SCHEMA_VERSION
+_STATES = {state.value.encode(): state for state in CacheState}

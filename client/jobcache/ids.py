@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+_RESERVED = frozenset({"", ".", ".."})
+
 
 class JobId(NamedTuple):
     """Project, group, name and run id: the four directory names below the status directory.
@@ -25,8 +27,14 @@ class JobId(NamedTuple):
     @classmethod
     def of(cls, project: str, group: str, name: str, run_id: str) -> JobId | None:
         """The id with these names, or None when no directory can bear one of them."""
-        names = (project, group, name, run_id)
-        return cls(*names) if all(map(is_name, names)) else None
+        job = cls(project, group, name, run_id)
+        if not _RESERVED.isdisjoint(job):
+            return None
+        try:
+            path = job.path
+        except UnicodeEncodeError:
+            return None
+        return None if path.count(b"/") != 3 or b"\0" in path else job
 
     @classmethod
     def from_path(cls, path: bytes) -> JobId:
@@ -51,7 +59,7 @@ def decode_name(name: bytes) -> str:
 
 def is_name(name: str) -> bool:
     """Whether a directory can bear this name."""
-    if name in {"", ".", ".."} or "/" in name or "\0" in name:
+    if name in _RESERVED or "/" in name or "\0" in name:
         return False
     try:
         encode_name(name)

@@ -1,80 +1,101 @@
-"""Parsed jobs of this process, so that only what changed travels and is parsed again.
+"""What this process remembers of answers, so that only what changed travels and is parsed again.
 
-An entry is good for one revision in one epoch, and is asked for by the revision that the server has just named: it can
-never be older than that. Bounded in bytes. Without locks: every step on a dict is atomic, a lost race costs a
-fetch, and nothing can be held across a fork.
+A parsed job is good for one revision in one epoch, and is asked for by the revision that the server has just named; an
+answer is good for one generation in one epoch, and is given again when the server has just named that. So neither
+can be older than what the server says. Bounded in bytes. Without locks: every step on a dict is atomic, a lost race
+costs a fetch, and nothing can be held across a fork.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from jobcache.codec import ParsedJob
 
-MOST_SIGNATURES = 1000
-"""Queries of which is remembered when they were last answered."""
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAnswer:
+    """What a query found, and in which generation of which epoch."""
+
+    epoch: bytes
+    generation: int
+    found: Any
 
 
 class Memo:
-    """At most about ``most_bytes`` of parsed jobs; 0 for none.
+    """At most about ``most_bytes``, an eighth of it for answers and the rest for parsed jobs; 0 for none."""
 
-    Two halves: what is used moves to the young one; when that is full it becomes the old one, and what was not used
+    def __init__(self, most_bytes: int) -> None:
+        self._epoch = b""
+        self._answers: _Halves[Hashable, KnownAnswer] = _Halves(most_bytes // 8)
+        self._jobs: _Halves[bytes, tuple[bytes, ParsedJob]] = _Halves(most_bytes - most_bytes // 8)
+
+    def enter(self, epoch: bytes) -> None:
+        """Look from an epoch: what was learned in another counts for nothing."""
+        if epoch != self._epoch:
+            self._jobs.clear()
+            self._answers.clear()
+            self._epoch = epoch
+
+    def get(self, path: bytes, revision: bytes) -> ParsedJob | None:
+        """The job at a revision, if it is known."""
+        entry = self._jobs.get(path)
+        return entry[1] if entry is not None and entry[0] == revision else None
+
+    def known_revision(self, path: bytes) -> bytes:
+        """The revision at which a job is known; empty if it is not."""
+        entry = self._jobs.get(path)
+        return entry[0] if entry else b""
+
+    def put(self, path: bytes, revision: bytes, job: ParsedJob) -> None:
+        """Remember a job at a revision."""
+        self._jobs.put(path, (revision, job), job.size)
+
+    def known_answer(self, signature: Hashable) -> KnownAnswer | None:
+        """What a query found when it was last answered."""
+        return self._answers.get(signature)
+
+    def note_answer(self, signature: Hashable, answer: KnownAnswer, size: int) -> None:
+        """Remember what a query found; ``size`` is about how many bytes that takes."""
+        if answer.epoch == self._epoch:
+            self._answers.put(signature, answer, size)
+
+
+class _Halves(Generic[K, V]):
+    """Two halves: what is used moves to the young one; when that is full it becomes the old one, and what was not used
     since goes.
     """
 
     def __init__(self, most_bytes: int) -> None:
         self._half = most_bytes // 2
-        self._epoch = b""
-        self._young: dict[bytes, tuple[bytes, ParsedJob]] = {}
-        self._old: dict[bytes, tuple[bytes, ParsedJob]] = {}
+        self.clear()
+
+    def clear(self) -> None:
+        self._young: dict[K, tuple[V, int]] = {}
+        self._old: dict[K, tuple[V, int]] = {}
         self._young_bytes = 0
-        self._answered: dict[Hashable, int] = {}
 
-    def enter(self, epoch: bytes) -> None:
-        """Look from an epoch: what was learned in another counts for nothing."""
-        if epoch != self._epoch:
-            self._young, self._old, self._young_bytes = {}, {}, 0
-            self._answered = {}
-            self._epoch = epoch
-
-    def get(self, path: bytes, revision: bytes) -> ParsedJob | None:
-        """The job at a revision, if it is known."""
-        entry = self._young.get(path)
+    def get(self, key: K) -> V | None:
+        entry = self._young.get(key)
         if entry is None:
-            entry = self._old.get(path)
-            if entry is None or entry[0] != revision:
+            entry = self._old.get(key)
+            if entry is None:
                 return None
-            self._keep(path, entry)
-        return entry[1] if entry[0] == revision else None
+            self._keep(key, entry)
+        return entry[0]
 
-    def known_revision(self, path: bytes) -> bytes:
-        """The revision at which a job is known; empty if it is not."""
-        entry = self._young.get(path) or self._old.get(path)
-        return entry[0] if entry else b""
+    def put(self, key: K, value: V, size: int) -> None:
+        if size <= self._half:
+            self._keep(key, (value, size))
 
-    def put(self, path: bytes, revision: bytes, job: ParsedJob) -> None:
-        """Remember a job at a revision."""
-        if job.size <= self._half:
-            self._keep(path, (revision, job))
-
-    def last_answered(self, signature: Hashable) -> int:
-        """The generation in which a query was last answered in this epoch; 0 if it was not.
-
-        What changed since is not known; what did not is, as long as it was not dropped.
-        """
-        return self._answered.get(signature, 0)
-
-    def note_answer(self, signature: Hashable, generation: int) -> None:
-        """A query was answered in a generation."""
-        if not self._half:
-            return
-        if len(self._answered) >= MOST_SIGNATURES:
-            self._answered = {}
-        self._answered[signature] = generation
-
-    def _keep(self, path: bytes, entry: tuple[bytes, ParsedJob]) -> None:
-        if path not in self._young:
-            self._young_bytes += entry[1].size
-        self._young[path] = entry
+    def _keep(self, key: K, entry: tuple[V, int]) -> None:
+        replaced = self._young.get(key)
+        self._young_bytes += entry[1] - (replaced[1] if replaced else 0)
+        self._young[key] = entry
         if self._young_bytes > self._half:
             self._old, self._young, self._young_bytes = self._young, {}, 0

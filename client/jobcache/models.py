@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from jobcache.ids import JobId
+from jobcache.lazy import LazyModel
 from jobcache.times import format_duration, parse_timestamp
 
 DEFAULT_STALE_AFTER = 300.0
@@ -33,7 +34,7 @@ class HardwareInfo(BaseModel):
     hosts: list[str] = Field(default_factory=list)
 
 
-class JobMetadata(BaseModel):
+class JobMetadata(LazyModel):
     """One run, as its ``metadata.json`` describes it and its directory names it.
 
     ``project``, ``group``, ``name`` and ``run_id`` are the directory's names, also where the JSON says

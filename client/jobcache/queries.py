@@ -2,56 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
-
 from jobcache import keys as names
-from jobcache.codec import JOB_FIELDS, ParsedJob, parse_job
+from jobcache.codec import JOB_FIELDS, ParsedJob
 from jobcache.cursor import Cursor
 from jobcache.errors import CacheNotReady
 from jobcache.header import Header
 from jobcache.ids import JobId, decode_name, is_name
 from jobcache.index import filter_indexes
-from jobcache.keys import Keys
-from jobcache.memo import Memo
-from jobcache.models import (
-    Freshness,
-    JobMetadata,
-    JobPage,
-    JobStatus,
+from jobcache.listing import (
+    ATTEMPTS,
+    CHUNK,
+    NEVER,
+    Fields,
+    Found,
+    Place,
+    Since,
+    ask_for_jobs,
+    build,
+    learn,
+    list_jobs,
+    note,
+    read_page,
+    resolve,
+    split_jobs,
 )
+from jobcache.models import Freshness, JobMetadata, JobPage, JobStatus
 from jobcache.plan import Ask, Pause, Plan, Run
 from jobcache.scripts import read_script
-
-CHUNK = 200
-"""Most jobs that one step reads with their fields; longer answers take several steps."""
+from jobcache.source import Answer, Source
 
 MOST_AT_ONCE = 1000
 """Most running jobs that are read in the step that finds them; of most of them only the revision travels."""
-
-ATTEMPTS = 3
-"""How often a query is asked again because jobs were written between two steps of it."""
-
-T = TypeVar("T")
-_FIELDS = tuple(JOB_FIELDS)
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a plan reads: the keys of one namespace, what is known of them, and how to name the place to a person."""
-
-    keys: Keys
-    where: str
-    memo: Memo
-
-
-@dataclass(frozen=True, slots=True)
-class Answer(Generic[T]):
-    """What a call returns, and how fresh it is."""
-
-    value: T
-    header: Header
 
 
 def read_status(status: JobStatus | str | None) -> JobStatus | None:
@@ -80,141 +61,6 @@ def check_limit(limit: int | None) -> int | None:
     return limit
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    jobs: list[ParsedJob]
-    total: int
-    last: Cursor | None
-    header: Header
-
-
-def _page(
-    source: Source,
-    indexes: Sequence[bytes],
-    *,
-    limit: int,
-    since: int,
-    after: Cursor | None = None,
-    window: float | None = None,
-    member_prefix: bytes = b"",
-) -> Plan[_Rows]:
-    keys = source.keys
-    for attempt in range(ATTEMPTS):
-        reply = yield Run(
-            read_script("page"),
-            (keys.meta, *(keys.full(index) for index in indexes)),
-            (
-                limit,
-                after.score if after else b"",
-                after.member if after else b"",
-                b"" if window is None else repr(float(window)).encode(),
-                since,
-                member_prefix,
-                keys.full(names.JOB_PREFIX),
-                *_FIELDS,
-            ),
-        )
-        header = Header.parse(reply[0]).require_ready(source.where)
-        paths = [member_prefix + member for member, _, _ in reply[2]]
-        read = [job for _, _, job in reply[2]]
-        jobs = yield from _resolve(source, header, paths, read, settle=attempt + 1 == ATTEMPTS)
-        if jobs is not None:
-            break
-    last = Cursor(reply[2][-1][1], reply[2][-1][0]) if limit and len(paths) == limit else None
-    return _Rows(jobs or [], reply[1], last, header)
-
-
-def _resolve(
-    source: Source,
-    header: Header,
-    paths: Sequence[bytes],
-    read: Sequence[Sequence[Any]],
-    *,
-    settle: bool = False,
-) -> Plan[list[ParsedJob] | None]:
-    """The jobs at the revisions that were named: out of what was read, or known, or is fetched now.
-
-    None when one was written in between, and the answer would no longer be of one moment; unless that has to do.
-    """
-    memo = source.memo
-    memo.enter(header.epoch)
-    jobs: list[ParsedJob | None] = []
-    unknown = []
-    for path, row in zip(paths, read, strict=True):
-        job = None
-        if len(row) == 2:
-            job = _learn(memo, path, row[0], row[1])
-        elif row:
-            job = memo.get(path, row[0])
-            if job is None:
-                unknown.append(len(jobs))
-        jobs.append(job)
-    for start in range(0, len(unknown), CHUNK):
-        places = unknown[start : start + CHUNK]
-        fetched = yield _read_jobs(source.keys, -1, [paths[place] for place in places])
-        for place, row in zip(places, fetched[1], strict=True):
-            if not settle and (not row or row[0] != read[place][0]):
-                return None
-            if row:
-                jobs[place] = _learn(memo, paths[place], row[0], row[1])
-    return [job for job in jobs if job is not None]
-
-
-def _learn(
-    memo: Memo, path: bytes, revision: bytes, values: Sequence[bytes | None]
-) -> ParsedJob | None:
-    job = parse_job(JobId.from_path(path), values)
-    if job is not None:
-        memo.put(path, revision, job)
-    return job
-
-
-def _read_jobs(keys: Keys, since: int, paths: Sequence[bytes]) -> Run:
-    prefix = keys.full(names.JOB_PREFIX)
-    return Run(read_script("jobs"), (keys.meta,), (since, prefix, len(_FIELDS), *_FIELDS, *paths))
-
-
-def _listing(
-    source: Source,
-    indexes: Sequence[bytes],
-    limit: int | None,
-    *,
-    window: float | None = None,
-    member_prefix: bytes = b"",
-) -> Plan[Answer[list[JobMetadata]]]:
-    """Page after page up to the limit; a job that moved between two pages stands once."""
-    signature = (*indexes, limit, window)
-    since = source.memo.last_answered(signature)
-    rows = yield from _page(
-        source,
-        indexes,
-        limit=CHUNK if limit is None else min(CHUNK, limit),
-        since=since,
-        window=window,
-        member_prefix=member_prefix,
-    )
-    first = rows.header
-    jobs = rows.jobs
-    if rows.last is not None and (limit is None or len(jobs) < limit):
-        by_path = {job.path: job for job in jobs}
-        while rows.last is not None and (limit is None or len(by_path) < limit):
-            rows = yield from _page(
-                source,
-                indexes,
-                limit=CHUNK if limit is None else min(CHUNK, limit - len(by_path)),
-                since=since,
-                after=rows.last,
-                window=window,
-                member_prefix=member_prefix,
-            )
-            for job in rows.jobs:
-                by_path.setdefault(job.path, job)
-        jobs = list(by_path.values())
-    source.memo.note_answer(signature, first.generation)
-    vantage = rows.header.vantage
-    return Answer([job.build(vantage) for job in jobs], rows.header)
-
-
 def list_all_jobs(
     source: Source,
     project: str | None,
@@ -226,7 +72,7 @@ def list_all_jobs(
     limit, wanted = check_limit(limit), read_status(status)
     if not _can_match(project, group):
         return (yield from _nothing(source))
-    return (yield from _listing(source, filter_indexes(project, group, wanted), limit))
+    return (yield from list_jobs(source, filter_indexes(project, group, wanted), limit))
 
 
 def page(
@@ -247,15 +93,13 @@ def page(
         empty = JobPage(jobs=[], total=0, cursor=None, freshness=nothing.header.freshness)
         return Answer(empty, nothing.header)
     indexes = filter_indexes(project, group, wanted)
-    signature = (*indexes, limit, cursor, "page")
-    since = source.memo.last_answered(signature)
-    rows = yield from _page(source, indexes, limit=limit, since=since, after=after)
-    source.memo.note_answer(signature, rows.header.generation)
-    vantage = rows.header.vantage
+    rows = yield from read_page(
+        source, indexes, limit=limit, signature=(*indexes, limit, cursor, "page"), after=after
+    )
     found = JobPage.model_construct(
-        jobs=[job.build(vantage) for job in rows.jobs],
-        total=rows.total,
-        cursor=str(rows.last) if rows.last else None,
+        jobs=build(rows.jobs, rows.header),
+        total=rows.found.total,
+        cursor=str(rows.found.last) if rows.found.last else None,
         freshness=rows.header.freshness,
     )
     return Answer(found, rows.header)
@@ -270,17 +114,18 @@ def get_job(
         nothing = yield from _nothing(source)
         return Answer(None, nothing.header)
     path, memo = job.path, source.memo
+    key = source.keys.full(names.job_key(path))
     known = memo.known_revision(path)
     while True:
-        reply = yield Run(
-            read_script("job"), (source.keys.meta, source.keys.job(job)), (known, *_FIELDS)
-        )
-        header = Header.parse(reply[0]).require_ready(source.where)
+        reply = yield Run(read_script("job"), (source.keys.meta, key), (known, *JOB_FIELDS))
+        header = Header(reply[0]).require_ready(source.where)
         memo.enter(header.epoch)
         if not reply[1]:
             return Answer(None, header)
         revision, *fields = reply[1]
-        parsed = _learn(memo, path, revision, fields[0]) if fields else memo.get(path, revision)
+        parsed = (
+            learn(memo, Place(path, revision), fields[0]) if fields else memo.get(path, revision)
+        )
         if parsed is not None or fields:
             return Answer(parsed.build(header.vantage) if parsed else None, header)
         known = b""  # it was dropped meanwhile
@@ -294,7 +139,7 @@ def get_job_runs(
         return (yield from _nothing(source))
     index = names.runs_index(project, group, name)
     prefix = names.runs_prefix(project, group, name)
-    return (yield from _listing(source, [index], None, member_prefix=prefix))
+    return (yield from list_jobs(source, [index], None, member_prefix=prefix))
 
 
 def get_recent_jobs(
@@ -304,40 +149,54 @@ def get_recent_jobs(
     check_limit(limit)
     if not hours >= 0:
         raise ValueError(f"hours={hours}: use a number from 0")
-    return (yield from _listing(source, [names.JOBS], limit, window=hours * 3600))
+    return (yield from list_jobs(source, [names.JOBS], limit, window=hours * 3600))
 
 
 def get_running_jobs(source: Source) -> Plan[Answer[list[JobMetadata]]]:
     """Running jobs with a fresh heartbeat, newest start first."""
     keys, memo = source.keys, source.memo
-    since = memo.last_answered(names.RUNNING)
+    known = memo.known_answer(names.RUNNING)
+    since = NEVER if known is None else Since(known.epoch, known.generation)
     for attempt in range(ATTEMPTS):
-        settle = attempt + 1 == ATTEMPTS
         reply = yield Run(
             read_script("running"),
             (keys.meta, keys.running),
-            (MOST_AT_ONCE, since, keys.full(names.JOB_PREFIX), *_FIELDS),
+            (
+                *since.arguments(whole=known is not None),
+                MOST_AT_ONCE,
+                keys.full(names.JOB_PREFIX),
+                *JOB_FIELDS,
+            ),
         )
-        header = Header.parse(reply[0]).require_ready(source.where)
-        paths, read = reply[1], reply[2]
-        for start in range(len(read), len(paths), CHUNK):
-            some = yield _read_jobs(keys, since, paths[start : start + CHUNK])
-            read += some[1]
-        jobs = yield from _resolve(source, header, paths, read, settle=settle)
+        header = Header(reply[0]).require_ready(source.where)
+        memo.enter(header.epoch)
+        if len(reply) == 1 and known is not None:
+            places: list[Place] = known.found.places
+            fields: list[Fields | None] = []
+        else:
+            paths, rows, of_one_moment = reply[1], reply[2], True
+            for start in range(len(rows), len(paths), CHUNK):
+                some = yield ask_for_jobs(keys, paths[start : start + CHUNK], since)
+                of_one_moment &= Header(some[0]).moment == header.moment
+                rows += some[1]
+            places, fields = split_jobs(paths, rows)
+            if of_one_moment:
+                note(memo, names.RUNNING, header, Found(places, len(places), None))
+        settle = attempt + 1 == ATTEMPTS
+        jobs, _ = yield from resolve(source, places, fields, settle=settle)
         if jobs is not None:
             break
-    memo.note_answer(names.RUNNING, header.generation)
     vantage = header.vantage
     # What took several steps may have changed on the way.
     fresh = [job for job in jobs or () if job.is_running and job.is_fresh(vantage)]
     fresh.sort(key=_newest_first, reverse=True)
-    return Answer([job.build(vantage) for job in fresh], header)
+    return Answer(build(fresh, header), header)
 
 
 def freshness(source: Source) -> Plan[Freshness]:
     """How fresh the cache is; never raises ``CacheNotReady``."""
     reply = yield Run(read_script("freshness"), (source.keys.meta,))
-    return Header.parse(reply[0]).require_schema(source.where).freshness
+    return Header(reply[0]).require_schema(source.where).freshness
 
 
 def meta(source: Source) -> Plan[dict[str, str]]:
@@ -354,7 +213,7 @@ def wait_until_ready(source: Source, timeout: float) -> Plan[Freshness]:
     waited = 0.0
     while True:
         reply = yield Run(read_script("freshness"), (source.keys.meta,))
-        header = Header.parse(reply[0])
+        header = Header(reply[0])
         try:
             return header.require_ready(source.where).freshness
         except CacheNotReady as not_ready:
@@ -367,7 +226,7 @@ def wait_until_ready(source: Source, timeout: float) -> Plan[Freshness]:
 def _nothing(source: Source) -> Plan[Answer[list[JobMetadata]]]:
     """The answer for names that no directory can bear: none, if the cache is ready to say so."""
     reply = yield Run(read_script("freshness"), (source.keys.meta,))
-    return Answer([], Header.parse(reply[0]).require_ready(source.where))
+    return Answer([], Header(reply[0]).require_ready(source.where))
 
 
 def _can_match(project: str | None, group: str | None) -> bool:

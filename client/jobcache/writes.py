@@ -16,8 +16,9 @@ from jobcache.index import Entry, Listing, format_score, index_entries, listings
 from jobcache.keys import Keys
 from jobcache.models import Freshness
 from jobcache.plan import Ask, Pause, Plan, Run
-from jobcache.queries import Answer, Source, freshness
+from jobcache.queries import freshness
 from jobcache.scripts import read_script, write_script
+from jobcache.source import Answer, Source
 
 CHANGES_CAP = 10_000
 """Entries that the change feed keeps, about."""
@@ -33,7 +34,7 @@ def delete_job(
     keys = source.keys
     while True:
         reply = yield Run(read_script("job"), (keys.meta, keys.job(job)), (b"", *JOB_FIELDS))
-        header = Header.parse(reply[0]).require_ready(source.where)
+        header = Header(reply[0]).require_ready(source.where)
         revision, entries = _known(job, reply[1])
         reply = yield Run(
             write_script("delete"),
@@ -50,7 +51,7 @@ def delete_job(
             ),
         )
         if reply[1] != b"changed":
-            return Answer(reply[1] == b"deleted", Header.parse(reply[0]))
+            return Answer(reply[1] == b"deleted", Header(reply[0]))
 
 
 def _known(job: JobId, row: Sequence[Any]) -> tuple[bytes, frozenset[Entry]]:

@@ -14,17 +14,18 @@ def names_of(jobs: list[JobMetadata]) -> list[Names]:
 
 
 def assert_agrees(rig: Rig) -> None:
-    """Every answer of the cache is what the tree says."""
-    cache, oracle = rig.cache, Oracle(rig.status_dir)
-    freshness = cache.freshness()
+    """Every answer of the cache is what the tree says, to a client that remembers and to one that does not."""
+    oracle = Oracle(rig.status_dir)
+    freshness = rig.cache.freshness()
     assert freshness.completed_at is not None
     completed_at = freshness.completed_at.timestamp()
     fresh_since = completed_at - rig.refresher.settings.stale_after
 
-    _assert_listings(cache, oracle)
-    _assert_single_jobs(cache, oracle, fresh_since)
-    _assert_windows(cache, oracle, completed_at, fresh_since)
-    _assert_totals(cache, oracle, fresh_since)
+    for cache in (rig.cache, rig.forgetful):
+        _assert_listings(cache, oracle)
+        _assert_single_jobs(cache, oracle, fresh_since)
+        _assert_windows(cache, oracle, completed_at, fresh_since)
+        _assert_totals(cache, oracle, fresh_since)
 
 
 def _assert_listings(cache: JobCache, oracle: Oracle) -> None:

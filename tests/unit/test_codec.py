@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobcache import HardwareInfo, JobId, JobMetadata, JobStatus, jsontext
-from jobcache.codec import JOB_FIELDS, Vantage, decode_job, encode_job
+from jobcache.codec import JOB_FIELDS, Vantage, encode_job, parse_job
 
 TEXT = st.text(st.characters()) | st.sampled_from(["\ud800", "\udcff", "\udc80\ud800", "\0", "\n"])
 NAME = st.binary(min_size=1, max_size=8).map(
@@ -50,8 +50,13 @@ def test_nothing_is_lost(job: JobMetadata) -> None:
     fields = encode_job(job, log_scanned=0)
     assert JobId.from_path(job.id.path) == job.id
     values = [fields.get(name) for name in JOB_FIELDS]
-    again = decode_job(JobId.from_path(job.id.path), values, None)
-    assert again == job
+    again = parse_job(JobId.from_path(job.id.path), values)
+    assert again is not None
+    found = again.build(Vantage("/s", math.inf))
+    assert found.metadata_path == f"/s/{again.path}/metadata.json"
+    assert found.stale is (job.status is JobStatus.RUNNING)
+    nothing = {"metadata_path": None, "log_path": None, "stale": None}
+    assert found.model_copy(update=nothing) == job
 
 
 @given(value=JSON)
@@ -80,17 +85,4 @@ def test_json_for_browsers_is_strict(value: Any, text: bytes) -> None:
 
 
 def test_a_hash_that_is_gone_is_no_job() -> None:
-    assert decode_job(JobId("p", "g", "n", "r"), [None] * len(JOB_FIELDS), None) is None
-
-
-def test_the_same_value_is_never_shared() -> None:
-    job = JobMetadata(name="n", project="p", group="g", run_id="r", config={"a": []})
-    fields = encode_job(job, log_scanned=None)
-    values = [fields.get(name) for name in JOB_FIELDS]
-    first, second = (decode_job(job.id, values, Vantage("/s", 0)) for _ in range(2))
-    assert first is not None
-    assert second is not None
-    first.config["a"].append(1)
-    assert second.config == {"a": []}
-    assert first.metadata_path == "/s/p/g/n/r/metadata.json"
-    assert first.log_path is None
+    assert parse_job(JobId("p", "g", "n", "r"), [None] * len(JOB_FIELDS)) is None

@@ -121,6 +121,6 @@ def test_the_header_reads_what_the_prelude_gives() -> None:
         "status_dir",
     ]
     reply = [b"1", b"e", b"7", b"ready", None, b"10.5", b"300", b"/s", b"12.5"]
-    header = Header.parse(reply)
+    header = Header(reply)
     assert header.freshness.age == 2.0
     assert header.vantage.fresh_since == -289.5

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
-
-import pytest
-
-from jobcache import HardwareInfo, JobId, JobMetadata, JobStatus
-from jobcache.codec import JOB_FIELDS, ParsedJob, Vantage, encode_job
-from jobcache.memo import Memo
+from jobcache import JobMetadata, JobStatus
+from jobcache.codec import JOB_FIELDS, ParsedJob, encode_job
+from jobcache.memo import KnownAnswer, Memo
 
 JOB = JobMetadata(
     name="n",
@@ -17,8 +12,6 @@ JOB = JobMetadata(
     group="g",
     run_id="r",
     status=JobStatus.RUNNING,
-    config={"a": [1, {"b": 2}]},
-    hardware=HardwareInfo(chip="h100", total_chips=8, hosts=["x"]),
 )
 
 
@@ -42,10 +35,28 @@ class TestMemo:
         memo = Memo(1 << 20)
         memo.enter(b"e")
         memo.put(b"p", b"7", parsed())
-        memo.note_answer("query", 7)
+        memo.note_answer("query", KnownAnswer(b"e", 7, "found"), 1)
         memo.enter(b"f")
         assert memo.get(b"p", b"7") is None
-        assert memo.last_answered("query") == 0
+        assert memo.known_answer("query") is None
+
+    def test_an_answer_that_comes_late_out_of_another_epoch(self) -> None:
+        """Another thread has met a new epoch meanwhile."""
+        memo = Memo(1 << 20)
+        memo.enter(b"f")
+        memo.note_answer("query", KnownAnswer(b"e", 7, "found"), 1)
+        assert memo.known_answer("query") is None
+
+    def test_answers_are_bounded(self) -> None:
+        memo = Memo(8000)
+        memo.enter(b"e")
+        for number in range(1000):
+            memo.note_answer(number, KnownAnswer(b"e", 7, number), 100)
+            assert memo.known_answer(number) == KnownAnswer(b"e", 7, number)
+        kept = sum(memo.known_answer(number) is not None for number in range(1000))
+        assert 1 <= kept <= 11
+        memo.note_answer("large", KnownAnswer(b"e", 7, None), 1000)
+        assert memo.known_answer("large") is None
 
     def test_bounded_and_the_used_stay(self) -> None:
         size = parsed().size
@@ -62,45 +73,6 @@ class TestMemo:
         memo = Memo(0)
         memo.enter(b"e")
         memo.put(b"p", b"1", parsed())
-        memo.note_answer("query", 7)
+        memo.note_answer("query", KnownAnswer(b"e", 7, "found"), 1)
         assert memo.get(b"p", b"1") is None
-        assert memo.last_answered("query") == 0
-
-
-class TestBuild:
-    def test_what_is_built_is_a_model_like_any_other(self) -> None:
-        made = parsed().build(Vantage("/s", 0.0))
-        plain = JobMetadata.model_validate(made.model_dump())
-        assert made == plain
-        assert repr(made) == repr(plain)
-        assert made.model_dump_json() == plain.model_dump_json()
-        assert made.model_copy(deep=True) == plain
-        assert copy.deepcopy(made) == plain
-        assert pickle.loads(pickle.dumps(made)) == plain
-        assert made.model_fields_set == set(JobMetadata.model_fields)
-        made.config = {"mine": 1}
-        made.hardware.chip = None
-        assert made.model_dump()["config"] == {"mine": 1}
-
-    def test_nothing_is_shared(self) -> None:
-        job = parsed()
-        first, second = job.build(None), job.build(None)
-        first.config["a"][1]["b"] = 3
-        first.hardware.hosts.append("y")
-        first.name = "other"
-        assert second == job.build(None)
-        assert second.config == JOB.config
-        assert second.hardware == JOB.hardware
-
-    @pytest.mark.parametrize(("since", "stale"), [(0.0, True), (float("-inf"), True)])
-    def test_a_running_job_without_a_readable_heartbeat_is_stale(
-        self, since: float, stale: bool
-    ) -> None:
-        assert parsed().build(Vantage("/s", since)).is_stale is stale
-
-    def test_ids_of_any_bytes(self) -> None:
-        job = JobId("\udcff", "g", "n\n", "r")
-        fields = encode_job(JOB, log_scanned=None)
-        made = ParsedJob(job, [fields.get(name) for name in JOB_FIELDS]).build(Vantage("/s", 0))
-        assert made.id == job
-        assert made.metadata_path == "/s/\udcff/g/n\n/r/metadata.json"
+        assert memo.known_answer("query") is None

@@ -8,6 +8,16 @@ local function header(meta)
     return fields
 end
 
+-- Whether what a reader was told in some generation of some epoch is what it would be told now.
+local function is_known(head, epoch, generation)
+    return head[2] == epoch and head[3] == generation
+end
+
+-- The generation after which fields are wanted: none is known of another epoch.
+local function known_since(head, epoch, generation)
+    return head[2] == epoch and tonumber(generation) or 0
+end
+
 -- Oldest heartbeat that counts as fresh, in epoch seconds, or nil before the first completed scan.
 local function fresh_since(meta)
     local at = redis.call('HMGET', meta, 'completed_at', 'stale_after')

@@ -1,12 +1,13 @@
 -- Some jobs.
--- KEYS: meta. ARGV: the generation after which fields are wanted; what stands before an id to make it a key; count of
---   fields and the fields; the ids.
+-- KEYS: meta. ARGV: epoch and generation after which fields are wanted; what stands before an id to make it a key; count
+--   of fields and the fields; the ids.
 -- Returns: {header, jobs}, a job being {revision, fields} (see the prelude)
 
-local since, job_prefix, count = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
-local fields = {unpack(ARGV, 4, 3 + count)}
+local head = header(KEYS[1])
+local since, job_prefix, count = known_since(head, ARGV[1], ARGV[2]), ARGV[3], tonumber(ARGV[4])
+local fields = {unpack(ARGV, 5, 4 + count)}
 local jobs = {}
-for i = 4 + count, #ARGV do
+for i = 5 + count, #ARGV do
     jobs[#jobs + 1] = read_job(job_prefix .. ARGV[i], since, fields)
 end
-return {header(KEYS[1]), jobs}
+return {head, jobs}

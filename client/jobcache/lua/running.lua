@@ -1,11 +1,17 @@
 -- Running jobs with a fresh heartbeat, unordered.
 -- KEYS: meta, the index of running jobs.
--- ARGV: most jobs to read; the generation after which fields are wanted; what stands before an id to make it a key;
---   the fields to read.
--- Returns: {header, ids, jobs}, a job being {revision, fields} (see the prelude); no jobs when the ids are too many.
+-- ARGV: epoch and generation in which the reader was answered last; whether it still knows that answer ('1' or '');
+--   most jobs to read; what stands before an id to make it a key; the fields to read.
+-- Returns: {header, ids, jobs}, a job being {revision, fields} (see the prelude); no jobs when the ids are too many; the
+--   header alone where the reader knows the rest.
 
-local most, since, job_prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
-local fields = {unpack(ARGV, 4)}
+local head = header(KEYS[1])
+if ARGV[3] == '1' and is_known(head, ARGV[1], ARGV[2]) then
+    return {head}
+end
+
+local since, most, job_prefix = known_since(head, ARGV[1], ARGV[2]), tonumber(ARGV[4]), ARGV[5]
+local fields = {unpack(ARGV, 6)}
 local oldest = fresh_since(KEYS[1])
 local ids = {}
 if oldest then
@@ -17,4 +23,4 @@ if #ids <= most then
         jobs[i] = read_job(job_prefix .. id, since, fields)
     end
 end
-return {header(KEYS[1]), ids, jobs}
+return {head, ids, jobs}

@@ -1,11 +1,17 @@
 -- Totals of everything and of each project, none of them counted job by job.
 -- KEYS: meta, the index of all jobs, the index of running jobs, the list of projects, then an index for each status.
--- ARGV: parts of key names: of a project's index, of its index of running jobs, of its list of groups, and what
---   stands between a project's index and a status; then the statuses.
+-- ARGV: epoch and generation in which the reader was answered last, if it still knows that answer; parts of key names:
+--   of a project's index, of its index of running jobs, of its list of groups, and what stands between a project's
+--   index and a status; then the statuses.
 -- Returns: {header, active chips, totals, {name, totals, groups} for each project}; totals are that of all jobs, of
---   the fresh running ones, then one for each status.
+--   the fresh running ones, then one for each status; the header alone where the reader knows the rest.
 
-local project_prefix, running_prefix, groups_prefix, status_part = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local head = header(KEYS[1])
+if is_known(head, ARGV[1], ARGV[2]) then
+    return {head}
+end
+
+local project_prefix, running_prefix, groups_prefix, status_part = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local since = fresh_since(KEYS[1])
 
 local function fresh(index)
@@ -24,10 +30,10 @@ local projects = {}
 for i, name in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
     local index = project_prefix .. name
     local counts = {redis.call('ZCARD', index), fresh(running_prefix .. name)}
-    for a = 5, #ARGV do
+    for a = 7, #ARGV do
         counts[#counts + 1] = redis.call('ZCARD', index .. status_part .. ARGV[a])
     end
     projects[i] = {name, counts, redis.call('ZRANGE', groups_prefix .. name, 0, -1)}
 end
 
-return {header(KEYS[1]), redis.call('HGET', KEYS[1], 'active_chips'), totals, projects}
+return {head, redis.call('HGET', KEYS[1], 'active_chips'), totals, projects}

@@ -15,8 +15,9 @@ from jobcache.aio import AsyncJobCache
 from jobcache.cursor import Cursor
 from jobcache.errors import CacheNotReady, CacheUnavailable, ConfigError, SchemaMismatch
 from jobcache.keys import check_namespace
+from jobcache.listing import CHUNK
 from jobcache.models import Freshness
-from jobcache.queries import CHUNK, read_status
+from jobcache.queries import read_status
 from jobcache.web.answers import (
     EXCEPTION_HANDLERS,
     RETRY,

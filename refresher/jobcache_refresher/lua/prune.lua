@@ -8,4 +8,5 @@ if refusal then
     return refusal
 end
 remove_entries(prefix)
+redis.call('HINCRBY', KEYS[2], 'generation', 1)
 return 1

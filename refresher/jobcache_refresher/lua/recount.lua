@@ -15,4 +15,5 @@ if since then
     end
 end
 redis.call('HSET', KEYS[2], 'active_chips', string.format('%.0f', chips))
+redis.call('HINCRBY', KEYS[2], 'generation', 1)
 return chips

@@ -1,0 +1,194 @@
+"""The models of an answer: like any others, though their costly fields are made when somebody looks."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import typing
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
+
+from jobcache import HardwareInfo, JobId, JobMetadata, JobStatus, jsontext
+from jobcache.codec import JOB_FIELDS, ParsedJob, Vantage, encode_job
+
+JOB = JobMetadata(
+    name="n",
+    project="p",
+    group="g",
+    run_id="r",
+    status=JobStatus.RUNNING,
+    config={"a": [1, {"b": 2}]},
+    hardware=HardwareInfo(chip="h100", total_chips=8, hosts=["x"]),
+)
+VANTAGE = Vantage("/s", 0.0)
+
+
+def parsed(job: JobMetadata = JOB, log_scanned: int | None = 1) -> ParsedJob:
+    fields = encode_job(job, log_scanned=log_scanned)
+    return ParsedJob(job.id, [fields.get(name) for name in JOB_FIELDS])
+
+
+@pytest.fixture
+def made() -> JobMetadata:
+    """An answer whose costly fields nobody has looked at."""
+    return parsed().build(VANTAGE)
+
+
+@pytest.fixture
+def plain() -> JobMetadata:
+    """The same, as pydantic makes it."""
+    paths = {"log_path": "/s/p/g/n/r/output.log", "metadata_path": "/s/p/g/n/r/metadata.json"}
+    return JobMetadata.model_validate({**JOB.model_dump(), **paths, "stale": True})
+
+
+class Wrapper(BaseModel):
+    job: JobMetadata
+
+
+class Excerpt(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+    name: str
+    config: dict[str, Any]
+
+
+WAYS_TO_LOOK: dict[str, Callable[[JobMetadata], Any]] = {
+    "model_dump": lambda job: job.model_dump(),
+    "model_dump(include)": lambda job: job.model_dump(include={"name", "config"}),
+    "model_dump(exclude)": lambda job: job.model_dump(exclude={"config"}),
+    "model_dump_json": lambda job: job.model_dump_json(),
+    "a list of them as JSON": lambda job: TypeAdapter(list[JobMetadata]).dump_json([job]),
+    "in another model": lambda job: Wrapper(job=job).model_dump_json(),
+    "validated": lambda job: JobMetadata.model_validate(job).model_dump(),
+    "read by attribute": lambda job: Excerpt.model_validate(job),
+    "repr": repr,
+    "str": str,
+    "vars": lambda job: dict(vars(job)),
+    "dict": dict,
+    "keys in order": lambda job: list(job.model_dump()),
+    "copy": lambda job: copy.copy(job).__dict__,
+    "deepcopy": lambda job: copy.deepcopy(job).__dict__,
+    "model_copy": lambda job: job.model_copy(update={"name": "m"}).__dict__,
+    "pickle": lambda job: pickle.loads(pickle.dumps(job)).__dict__,
+    "config": lambda job: job.config,
+    "hardware": lambda job: job.hardware,
+    "getattr": lambda job: getattr(job, "config", None),
+    "hasattr": lambda job: (hasattr(job, "config"), hasattr(job, "conf")),
+    "properties": lambda job: (job.id, job.is_stale, job.duration),
+    "fields set": lambda job: job.model_fields_set == set(JobMetadata.model_fields),
+}
+
+
+@pytest.mark.parametrize("look", WAYS_TO_LOOK.values(), ids=WAYS_TO_LOOK)
+def test_nobody_can_tell(
+    made: JobMetadata, plain: JobMetadata, look: Callable[[JobMetadata], Any]
+) -> None:
+    assert look(made) == look(plain)
+    assert made == plain
+    assert plain == made
+
+
+def test_equal_before_anyone_looked(plain: JobMetadata) -> None:
+    assert parsed().build(VANTAGE) == parsed().build(VANTAGE)
+    assert plain == parsed().build(VANTAGE)
+    assert parsed().build(VANTAGE) != plain.model_copy(update={"config": {}})
+
+
+def test_the_config_is_parsed_only_when_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[bytes] = []
+    loads = jsontext.loads
+
+    def note_and_load(text: bytes) -> Any:
+        read.append(text)
+        return loads(text)
+
+    monkeypatch.setattr(jsontext, "loads", note_and_load)
+    made = parsed().build(VANTAGE)
+    assert (made.name, made.is_stale, made.metadata_path) == ("n", True, "/s/p/g/n/r/metadata.json")
+    assert not read
+    assert made.config == JOB.config
+    assert made.config is made.config
+    assert len(read) == 2  # the hardware as well
+
+
+def test_what_was_set_counts(made: JobMetadata) -> None:
+    made.config = {"mine": 1}
+    made.name = "other"
+    assert made.hardware == JOB.hardware
+    assert made.model_dump()["config"] == {"mine": 1}
+    assert json.loads(made.model_dump_json())["name"] == "other"
+    del made.config
+    with pytest.raises(AttributeError, match="config"):
+        _ = made.config
+
+
+def test_deleted_before_anyone_looked(made: JobMetadata) -> None:
+    del made.config
+    assert not hasattr(made, "config")
+    assert made.hardware == JOB.hardware
+
+
+def test_no_attribute_appears(made: JobMetadata) -> None:
+    with pytest.raises(AttributeError, match="no attribute 'konfig'"):
+        _ = made.konfig  # type: ignore[attr-defined]
+
+
+def test_nothing_is_shared() -> None:
+    job = parsed()
+    first, second = job.build(VANTAGE), job.build(VANTAGE)
+    first.config["a"][1]["b"] = 3
+    first.hardware.hosts.append("y")
+    first.name = "other"
+    assert second == job.build(VANTAGE)
+    assert second.config == JOB.config
+    assert second.hardware == JOB.hardware
+
+
+def test_many_threads_look_at_once() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(50):
+            made = parsed().build(VANTAGE)
+            assert all(pool.map(lambda _, job=made: job.config == JOB.config, range(8)))
+
+
+def test_a_schema_like_any_other() -> None:
+    for mode in typing.get_args(JsonSchemaMode):
+        properties = JobMetadata.model_json_schema(mode=mode)["properties"]
+        assert list(properties) == list(JobMetadata.model_fields)
+
+
+def test_without_a_log_there_is_no_path_to_one() -> None:
+    assert parsed(log_scanned=None).build(VANTAGE).log_path is None
+
+
+def test_another_status_directory() -> None:
+    job = parsed()
+    assert job.build(VANTAGE).metadata_path == "/s/p/g/n/r/metadata.json"
+    moved = job.build(Vantage("/t", 0.0))
+    assert (moved.metadata_path, moved.log_path) == (
+        "/t/p/g/n/r/metadata.json",
+        "/t/p/g/n/r/output.log",
+    )
+
+
+@pytest.mark.parametrize("since", [0.0, float("-inf")])
+def test_a_running_job_without_a_readable_heartbeat_is_stale(since: float) -> None:
+    assert parsed().build(Vantage("/s", since)).is_stale
+
+
+def test_a_job_that_ended_is_not_stale() -> None:
+    ended = JOB.model_copy(update={"status": JobStatus.FAILED})
+    assert parsed(ended).build(VANTAGE).stale is False
+
+
+def test_ids_of_any_bytes() -> None:
+    job = JobId("\udcff", "g", "n\n", "r")
+    fields = encode_job(JOB, log_scanned=None)
+    made = ParsedJob(job, [fields.get(name) for name in JOB_FIELDS]).build(VANTAGE)
+    assert made.id == job
+    assert made.metadata_path == "/s/\udcff/g/n\n/r/metadata.json"
