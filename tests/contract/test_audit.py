@@ -173,6 +173,20 @@ def test_one_poll_makes_it_right(
     assert not findings(whole)
 
 
+def test_every_repair_is_a_write_of_its_own(whole: Rig) -> None:
+    """Or a client that saw the damage would take what it saw for what it would be told again."""
+    inspector = whole.refresher.store.inspector()
+    repairs: list[Callable[[], None]] = [
+        lambda: inspector.prune([(b"status:unknown", b"p/g/n/r0")]),
+        lambda: inspector.drop([b"project:ghost"]),
+        inspector.recount,
+    ]
+    for repair in repairs:
+        before = whole.cache.freshness().generation
+        repair()
+        assert whole.cache.freshness().generation > before
+
+
 @pytest.mark.parametrize("command", STRANGE, ids=" ".join)
 def test_strange_keys_are_removed(whole: Rig, redis: Redis, command: Command) -> None:
     before = set(keys_of(whole, redis))

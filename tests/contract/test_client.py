@@ -7,7 +7,7 @@ import inspect
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Timer
@@ -593,6 +593,66 @@ class TestMemo:
                     call()
                     assert len(trips) == 1
                 assert_agrees(rig)
+
+    def test_an_answer_travels_once_in_a_generation(
+        self, real_server: RunningServer, status_dir: Path, namespace: str
+    ) -> None:
+        for number in range(30):
+            write_run(status_dir, ("p", f"g{number % 3}", "n", f"r{number:02}"), status="running")
+        with Rig(real_server.url, status_dir, namespace) as rig:
+            rig.refresh()
+            replies: list[Any] = []
+            original: Any = rig.cache._redis.execute_command
+
+            def kept(*args: Any) -> Any:
+                replies.append(original(*args))
+                return replies[-1]
+
+            rig.cache._redis.execute_command = kept  # type: ignore[method-assign]
+            calls: list[Callable[[], Any]] = [
+                lambda: rig.cache.list_all_jobs(),
+                lambda: rig.cache.list_all_jobs("p", "g1", "running", limit=5),
+                lambda: rig.cache.get_running_jobs(),
+                lambda: rig.cache.get_recent_jobs(),
+                lambda: rig.cache.page(limit=10).jobs,
+                lambda: rig.cache.get_job_runs("p", "g0", "n"),
+                lambda: rig.cache.get_dashboard_stats(),
+            ]
+            for call in calls:
+                first = call()
+                assert len(replies[-1]) > 1
+                again = call()
+                assert len(replies[-1]) == 1
+                assert again == first
+                rig.refresh()
+                call()
+                assert len(replies[-1]) > 1
+
+    def test_an_answer_out_of_another_epoch_is_none(self, rig: Rig, server: RunningServer) -> None:
+        write_run(rig.status_dir, RUN)
+        write_run(rig.status_dir, OTHER)
+        rig.refresh()
+        assert len(rig.cache.list_all_jobs()) == rig.cache.counts().total_jobs == 2
+        keys = rig.refresher.keys
+        with server.client() as redis:
+            redis.zrem(keys.jobs, "/".join(OTHER))
+            redis.hset(keys.meta, "epoch", "another")
+        assert names_of(rig.cache.list_all_jobs()) == [RUN]
+        assert rig.cache.counts().total_jobs == 1
+
+    def test_what_was_dropped_is_fetched_again(self, rig: Rig) -> None:
+        """The answer is still known, but not all of its jobs."""
+        for number in range(5):
+            write_run(rig.status_dir, ("p", "g", "n", f"r{number}"))
+        rig.refresh()
+        first = rig.cache.list_all_jobs()
+        memo = rig.cache._source.memo
+        memo._jobs.clear()
+        assert rig.cache.list_all_jobs() == first
+        memo._jobs.clear()
+        delete_run(rig.status_dir, ("p", "g", "n", "r3"))
+        rig.settle()
+        assert_agrees(rig)
 
     def test_no_memo_and_a_tiny_one_give_the_same_answers(self, rig: Rig) -> None:
         for number in range(250):
