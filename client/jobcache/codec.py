@@ -47,7 +47,7 @@ CHIPS = b"chips"
 RUNNING = JobStatus.RUNNING.value.encode()
 
 PARSED_OVERHEAD = 1500
-"""Bytes of memory that a parsed job takes beside the text of its fields, about."""
+"""Bytes of memory that a parsed job takes beside its nested fields, about."""
 
 _STATUSES = {status.value.encode(): status for status in JobStatus}
 # Shared by every model: whoever sets a field adds a name that is there already.
@@ -153,7 +153,7 @@ class ParsedJob:
         }
         self.newest_first = score(started), job.path
         """What listings are sorted by, backwards."""
-        self.size = PARSED_OVERHEAD + sum(len(value) for value in values if value is not None)
+        self.size = PARSED_OVERHEAD + len(self._config) + len(self._machine)
         """About how many bytes of memory it takes."""
 
     def build(self, vantage: Vantage) -> JobMetadata:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from jobcache.codec import Vantage
 from jobcache.errors import CacheNotReady, SchemaMismatch
@@ -22,7 +23,7 @@ class Header:
 
     __slots__ = ("_reply",)
 
-    def __init__(self, reply: Sequence[bytes | None]) -> None:
+    def __init__(self, reply: Sequence[Any]) -> None:
         self._reply = reply
 
     @property
@@ -73,7 +74,8 @@ class Header:
     @property
     def now(self) -> float:
         """The server's clock, in epoch seconds."""
-        return float(self._reply[8] or 0)
+        seconds, microseconds = self._reply[8]
+        return int(seconds) + int(microseconds) / 1e6
 
     def require_schema(self, where: str) -> Header:
         """Return the header of a cache that this version can read.

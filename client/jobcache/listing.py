@@ -7,7 +7,7 @@ from itertools import zip_longest
 from typing import Any, NamedTuple, TypeAlias
 
 from jobcache import keys as names
-from jobcache.codec import JOB_FIELDS, ParsedJob, parse_job
+from jobcache.codec import ParsedJob, parse_job
 from jobcache.cursor import Cursor
 from jobcache.header import Header
 from jobcache.ids import JobId
@@ -15,7 +15,7 @@ from jobcache.keys import Keys
 from jobcache.memo import KnownAnswer, Memo
 from jobcache.models import JobMetadata
 from jobcache.plan import Plan, Run
-from jobcache.scripts import read_script
+from jobcache.scripts import read_jobs_script
 from jobcache.source import Answer, Source
 
 CHUNK = 200
@@ -104,7 +104,7 @@ def read_page(
         since = Since(known.epoch, known.generation)
     for attempt in range(ATTEMPTS):
         reply = yield Run(
-            read_script("page"),
+            read_jobs_script("page"),
             (keys.meta, *(keys.full(index) for index in indexes)),
             (
                 *since.arguments(whole=known is not None),
@@ -114,7 +114,6 @@ def read_page(
                 b"" if window is None else repr(float(window)).encode(),
                 member_prefix,
                 keys.full(names.JOB_PREFIX),
-                *JOB_FIELDS,
             ),
         )
         header = Header(reply[0]).require_ready(source.where)
@@ -203,11 +202,8 @@ def learn(memo: Memo, place: Place, values: Fields) -> ParsedJob | None:
 
 def ask_for_jobs(keys: Keys, paths: Sequence[bytes], since: Since) -> Run:
     """Ask for some jobs; fields come along of those that were written later."""
-    prefix = keys.full(names.JOB_PREFIX)
     return Run(
-        read_script("jobs"),
-        (keys.meta,),
-        (*since, prefix, len(JOB_FIELDS), *JOB_FIELDS, *paths),
+        read_jobs_script("jobs"), (keys.meta,), (*since, keys.full(names.JOB_PREFIX), *paths)
     )
 
 

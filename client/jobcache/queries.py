@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobcache import keys as names
-from jobcache.codec import JOB_FIELDS, ParsedJob
+from jobcache.codec import ParsedJob
 from jobcache.cursor import Cursor
 from jobcache.errors import CacheNotReady
 from jobcache.header import Header
@@ -28,7 +28,7 @@ from jobcache.listing import (
 )
 from jobcache.models import Freshness, JobMetadata, JobPage, JobStatus
 from jobcache.plan import Ask, Pause, Plan, Run
-from jobcache.scripts import read_script
+from jobcache.scripts import read_jobs_script, read_script
 from jobcache.source import Answer, Source
 
 MOST_AT_ONCE = 1000
@@ -117,7 +117,7 @@ def get_job(
     key = source.keys.full(names.job_key(path))
     known = memo.known_revision(path)
     while True:
-        reply = yield Run(read_script("job"), (source.keys.meta, key), (known, *JOB_FIELDS))
+        reply = yield Run(read_jobs_script("job"), (source.keys.meta, key), (known,))
         header = Header(reply[0]).require_ready(source.where)
         memo.enter(header.epoch)
         if not reply[1]:
@@ -159,13 +159,12 @@ def get_running_jobs(source: Source) -> Plan[Answer[list[JobMetadata]]]:
     since = NEVER if known is None else Since(known.epoch, known.generation)
     for attempt in range(ATTEMPTS):
         reply = yield Run(
-            read_script("running"),
+            read_jobs_script("running"),
             (keys.meta, keys.running),
             (
                 *since.arguments(whole=known is not None),
                 MOST_AT_ONCE,
                 keys.full(names.JOB_PREFIX),
-                *JOB_FIELDS,
             ),
         )
         header = Header(reply[0]).require_ready(source.where)

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from jobcache.codec import JOB_FIELDS
+
+_HEADER = ("jobcache", "header")
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -19,10 +23,15 @@ class Script:
 
 
 def load_script(
-    package: str, name: str, *, preludes: tuple[tuple[str, str], ...], read_only: bool
+    package: str,
+    name: str,
+    *,
+    preludes: tuple[tuple[str, str], ...],
+    read_only: bool,
+    constants: str = "",
 ) -> Script:
-    """Read ``lua/<name>.lua`` of a package, behind the preludes (each a package and a name)."""
-    source = "\n".join(_read(*part) for part in (*preludes, (package, name)))
+    """Read ``lua/<name>.lua`` of a package, behind constants and preludes (each of these a package and a name)."""
+    source = "\n".join([constants, *(_read(*part) for part in (*preludes, (package, name)))])
     digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
     return Script(name, source, digest, read_only)
 
@@ -30,14 +39,29 @@ def load_script(
 @cache
 def read_script(name: str) -> Script:
     """A script of the client that only reads."""
-    return load_script("jobcache", name, preludes=(("jobcache", "header"),), read_only=True)
+    return load_script("jobcache", name, preludes=(_HEADER,), read_only=True)
+
+
+@cache
+def read_jobs_script(name: str) -> Script:
+    """A script of the client that reads fields of jobs, in the order of ``JOB_FIELDS``."""
+    # A part of the script, since as arguments they would travel with every query.
+    fields = ", ".join(f"'{field.decode()}'" for field in JOB_FIELDS)
+    return load_script(
+        "jobcache",
+        name,
+        preludes=(_HEADER, ("jobcache", "reading")),
+        read_only=True,
+        constants=f"local JOB_FIELDS = {{{fields}}}\n",
+    )
 
 
 @cache
 def write_script(name: str) -> Script:
     """A script of the client that writes."""
-    preludes = (("jobcache", "header"), ("jobcache", "entries"))
-    return load_script("jobcache", name, preludes=preludes, read_only=False)
+    return load_script(
+        "jobcache", name, preludes=(_HEADER, ("jobcache", "entries")), read_only=False
+    )
 
 
 def _read(package: str, name: str) -> str:

@@ -17,7 +17,7 @@ from jobcache.keys import Keys
 from jobcache.models import Freshness
 from jobcache.plan import Ask, Pause, Plan, Run
 from jobcache.queries import freshness
-from jobcache.scripts import read_script, write_script
+from jobcache.scripts import read_jobs_script, write_script
 from jobcache.source import Answer, Source
 
 CHANGES_CAP = 10_000
@@ -33,7 +33,7 @@ def delete_job(
     job = _require_id(project, group, name, run_id)
     keys = source.keys
     while True:
-        reply = yield Run(read_script("job"), (keys.meta, keys.job(job)), (b"", *JOB_FIELDS))
+        reply = yield Run(read_jobs_script("job"), (keys.meta, keys.job(job)), (b"",))
         header = Header(reply[0]).require_ready(source.where)
         revision, entries = _known(job, reply[1])
         reply = yield Run(

@@ -13,7 +13,7 @@ from jobcache import ConfigError, JobId, JobStatus, keys
 from jobcache.header import Header
 from jobcache.index import Standing, filter_indexes, index_entries, listings
 from jobcache.keys import KEY_TABLE, Keys
-from jobcache.scripts import read_script, write_script
+from jobcache.scripts import read_jobs_script, read_script, write_script
 from jobcache_refresher.scripts import fenced_script, lease_script
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1)
@@ -92,7 +92,8 @@ def test_one_namespace_is_one_slot() -> None:
 
 def test_scripts_say_what_they_take() -> None:
     scripts = [
-        read_script(name) for name in ("page", "job", "running", "summary", "changes", "freshness")
+        *(read_script(name) for name in ("summary", "changes", "freshness")),
+        *(read_jobs_script(name) for name in ("page", "job", "jobs", "running")),
     ]
     scripts += [write_script("delete")]
     scripts += [
@@ -120,7 +121,7 @@ def test_the_header_reads_what_the_prelude_gives() -> None:
         "stale_after",
         "status_dir",
     ]
-    reply = [b"1", b"e", b"7", b"ready", None, b"10.5", b"300", b"/s", b"12.5"]
+    reply = [b"1", b"e", b"7", b"ready", None, b"10.5", b"300", b"/s", [b"12", b"500000"]]
     header = Header(reply)
     assert header.freshness.age == 2.0
     assert header.vantage.fresh_since == -289.5

@@ -3,8 +3,7 @@
 local function header(meta)
     local fields = redis.call('HMGET', meta, 'schema', 'epoch', 'generation', 'state', 'reason',
         'completed_at', 'stale_after', 'status_dir')
-    local now = redis.call('TIME')
-    fields[9] = string.format('%d.%06d', now[1], now[2])
+    fields[9] = redis.call('TIME')
     return fields
 end
 
@@ -29,17 +28,4 @@ end
 
 local function format_score(number)
     return string.format('%.17g', number)
-end
-
--- What is read of a job: its revision, and its fields as well if it was written after a generation (a reader has the
--- rest from before); nothing when there is no such job.
-local function read_job(job, since, fields)
-    local revision = redis.call('HGET', job, 'rev')
-    if not revision then
-        return {}
-    end
-    if tonumber(revision) <= since then
-        return {revision}
-    end
-    return {revision, redis.call('HMGET', job, unpack(fields))}
 end

@@ -1,13 +1,12 @@
 -- Some jobs.
--- KEYS: meta. ARGV: epoch and generation after which fields are wanted; what stands before an id to make it a key; count
---   of fields and the fields; the ids.
+-- KEYS: meta. ARGV: epoch and generation after which fields are wanted; what stands before an id to make it a key; the
+--   ids.
 -- Returns: {header, jobs}, a job being {revision, fields} (see the prelude)
 
 local head = header(KEYS[1])
-local since, job_prefix, count = known_since(head, ARGV[1], ARGV[2]), ARGV[3], tonumber(ARGV[4])
-local fields = {unpack(ARGV, 5, 4 + count)}
+local since, job_prefix = known_since(head, ARGV[1], ARGV[2]), ARGV[3]
 local jobs = {}
-for i = 5 + count, #ARGV do
-    jobs[#jobs + 1] = read_job(job_prefix .. ARGV[i], since, fields)
+for i = 4, #ARGV do
+    jobs[i - 3] = read_job(job_prefix .. ARGV[i], since)
 end
 return {head, jobs}

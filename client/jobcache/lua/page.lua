@@ -3,7 +3,7 @@
 -- ARGV: epoch and generation in which the reader was answered last; whether it still knows that answer ('1' or '');
 --   limit; score and member of the cursor ('' for the first page); seconds before the last completed scan within which
 --   a score must lie ('' for any); what stands before a member to make it an id; what stands before an id to make it a
---   key; the fields to read.
+--   key.
 -- Returns: {header, total of the union, rows}, a row being {member, score, {revision, fields}} (see the prelude); the
 --   header alone where the reader knows the rest.
 
@@ -15,7 +15,6 @@ end
 local since = known_since(head, ARGV[1], ARGV[2])
 local limit, after_score, after_member, window = tonumber(ARGV[4]), ARGV[5], ARGV[6], ARGV[7]
 local member_prefix, job_prefix = ARGV[8], ARGV[9]
-local fields = {unpack(ARGV, 10)}
 
 local function number(score)
     if score == '-inf' then
@@ -94,6 +93,6 @@ end
 local rows = {}
 for i = 1, math.min(limit, #found) do
     local member, score = found[i][1], found[i][2]
-    rows[i] = {member, score, read_job(job_prefix .. member_prefix .. member, since, fields)}
+    rows[i] = {member, score, read_job(job_prefix .. member_prefix .. member, since)}
 end
 return {head, total, rows}
