@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from jobcache import keys as names
 from jobcache.codec import JOB_FIELDS, ParsedJob, parse_job
@@ -21,14 +22,18 @@ from jobcache.models import (
     JobPage,
     JobStatus,
 )
-from jobcache.plan import Ask, Pause, Plan, Run
+from jobcache.plan import Ask, Command, Pause, Plan, Run
 from jobcache.scripts import read_script
+from jobcache.stamp import Stamp
 
 CHUNK = 200
 """Most jobs that one step reads with their fields; longer answers take several steps."""
 
 MOST_AT_ONCE = 1000
 """Most running jobs that are read in the step that finds them; of most of them only the revision travels."""
+
+ANSWER_OVERHEAD = 2000
+"""Bytes of memory that an answer takes beside its jobs, about."""
 
 ATTEMPTS = 3
 """How often a query is asked again because jobs were written between two steps of it."""
@@ -50,8 +55,35 @@ class Source:
 class Answer(Generic[T]):
     """What a call returns, and how fresh it is."""
 
-    value: T
-    header: Header
+    build: Callable[[Stamp], T]
+    """Makes the value under a stamp; each time one that shares nothing that can be changed."""
+    header: Stamp
+    jobs: Sequence[ParsedJob] = ()
+    """What ``build`` holds on to."""
+
+    @property
+    def value(self) -> T:
+        """What the call returns."""
+        return self.build(self.header)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
+        return ANSWER_OVERHEAD + sum(job.size for job in self.jobs)
+
+    @classmethod
+    def of(cls, jobs: Sequence[ParsedJob], header: Stamp) -> Answer[list[JobMetadata]]:
+        """A listing of jobs."""
+
+        def build(stamp: Stamp) -> list[JobMetadata]:
+            vantage = stamp.vantage
+            return [job.build(vantage) for job in jobs]
+
+        return Answer(build, header, jobs)
+
+
+Query: TypeAlias = Callable[..., Plan[Answer[T]]]
+"""A call that reads: takes the source and the caller's arguments."""
 
 
 def read_status(status: JobStatus | str | None) -> JobStatus | None:
@@ -113,6 +145,7 @@ def _page(
                 keys.full(names.JOB_PREFIX),
                 *_FIELDS,
             ),
+            renews=after is not None and attempt == 0,
         )
         header = Header.parse(reply[0]).require_ready(source.where)
         paths = [member_prefix + member for member, _, _ in reply[2]]
@@ -151,7 +184,8 @@ def _resolve(
         jobs.append(job)
     for start in range(0, len(unknown), CHUNK):
         places = unknown[start : start + CHUNK]
-        fetched = yield _read_jobs(source.keys, -1, [paths[place] for place in places])
+        wanted = [paths[place] for place in places]
+        fetched = yield _read_jobs(source.keys, -1, wanted, renews=start > 0)
         for place, row in zip(places, fetched[1], strict=True):
             if not settle and (not row or row[0] != read[place][0]):
                 return None
@@ -169,9 +203,10 @@ def _learn(
     return job
 
 
-def _read_jobs(keys: Keys, since: int, paths: Sequence[bytes]) -> Run:
+def _read_jobs(keys: Keys, since: int, paths: Sequence[bytes], *, renews: bool = False) -> Run:
     prefix = keys.full(names.JOB_PREFIX)
-    return Run(read_script("jobs"), (keys.meta,), (since, prefix, len(_FIELDS), *_FIELDS, *paths))
+    args: Command = (since, prefix, len(_FIELDS), *_FIELDS, *paths)
+    return Run(read_script("jobs"), (keys.meta,), args, renews)
 
 
 def _listing(
@@ -211,8 +246,7 @@ def _listing(
                 by_path.setdefault(job.path, job)
         jobs = list(by_path.values())
     source.memo.note_answer(signature, first.generation)
-    vantage = rows.header.vantage
-    return Answer([job.build(vantage) for job in jobs], rows.header)
+    return Answer.of(jobs, rows.header)
 
 
 def list_all_jobs(
@@ -244,21 +278,27 @@ def page(
     after = None if cursor is None else Cursor.read(cursor)
     if not _can_match(project, group):
         nothing = yield from _nothing(source)
-        empty = JobPage(jobs=[], total=0, cursor=None, freshness=nothing.header.freshness)
-        return Answer(empty, nothing.header)
+        return Answer(_build_empty_page, nothing.header)
     indexes = filter_indexes(project, group, wanted)
     signature = (*indexes, limit, cursor, "page")
     since = source.memo.last_answered(signature)
     rows = yield from _page(source, indexes, limit=limit, since=since, after=after)
     source.memo.note_answer(signature, rows.header.generation)
-    vantage = rows.header.vantage
-    found = JobPage.model_construct(
+    return Answer(partial(_build_page, rows), rows.header, rows.jobs)
+
+
+def _build_empty_page(stamp: Stamp) -> JobPage:
+    return JobPage(jobs=[], total=0, cursor=None, freshness=stamp.freshness)
+
+
+def _build_page(rows: _Rows, stamp: Stamp) -> JobPage:
+    vantage = stamp.vantage
+    return JobPage.model_construct(
         jobs=[job.build(vantage) for job in rows.jobs],
         total=rows.total,
         cursor=str(rows.last) if rows.last else None,
-        freshness=rows.header.freshness,
+        freshness=stamp.freshness,
     )
-    return Answer(found, rows.header)
 
 
 def get_job(
@@ -268,7 +308,7 @@ def get_job(
     job = JobId.of(project, group, name, run_id)
     if job is None:
         nothing = yield from _nothing(source)
-        return Answer(None, nothing.header)
+        return Answer(_build_none, nothing.header)
     path, memo = job.path, source.memo
     known = memo.known_revision(path)
     while True:
@@ -278,12 +318,22 @@ def get_job(
         header = Header.parse(reply[0]).require_ready(source.where)
         memo.enter(header.epoch)
         if not reply[1]:
-            return Answer(None, header)
+            return Answer(_build_none, header)
         revision, *fields = reply[1]
         parsed = _learn(memo, path, revision, fields[0]) if fields else memo.get(path, revision)
-        if parsed is not None or fields:
-            return Answer(parsed.build(header.vantage) if parsed else None, header)
+        if parsed is not None:
+            return Answer(partial(_build_job, parsed), header, (parsed,))
+        if fields:
+            return Answer(_build_none, header)
         known = b""  # it was dropped meanwhile
+
+
+def _build_job(job: ParsedJob, stamp: Stamp) -> JobMetadata:
+    return job.build(stamp.vantage)
+
+
+def _build_none(_: Stamp) -> None:
+    return None
 
 
 def get_job_runs(
@@ -321,7 +371,7 @@ def get_running_jobs(source: Source) -> Plan[Answer[list[JobMetadata]]]:
         header = Header.parse(reply[0]).require_ready(source.where)
         paths, read = reply[1], reply[2]
         for start in range(len(read), len(paths), CHUNK):
-            some = yield _read_jobs(keys, since, paths[start : start + CHUNK])
+            some = yield _read_jobs(keys, since, paths[start : start + CHUNK], renews=True)
             read += some[1]
         jobs = yield from _resolve(source, header, paths, read, settle=settle)
         if jobs is not None:
@@ -331,7 +381,7 @@ def get_running_jobs(source: Source) -> Plan[Answer[list[JobMetadata]]]:
     # What took several steps may have changed on the way.
     fresh = [job for job in jobs or () if job.is_running and job.is_fresh(vantage)]
     fresh.sort(key=_newest_first, reverse=True)
-    return Answer([job.build(vantage) for job in fresh], header)
+    return Answer.of(fresh, header)
 
 
 def freshness(source: Source) -> Plan[Freshness]:
@@ -367,7 +417,7 @@ def wait_until_ready(source: Source, timeout: float) -> Plan[Freshness]:
 def _nothing(source: Source) -> Plan[Answer[list[JobMetadata]]]:
     """The answer for names that no directory can bear: none, if the cache is ready to say so."""
     reply = yield Run(read_script("freshness"), (source.keys.meta,))
-    return Answer([], Header.parse(reply[0]).require_ready(source.where))
+    return Answer.of((), Header.parse(reply[0]).require_ready(source.where))
 
 
 def _can_match(project: str | None, group: str | None) -> bool:

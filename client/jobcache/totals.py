@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from jobcache import keys as names
 from jobcache.header import Header
@@ -16,31 +16,25 @@ from jobcache.scripts import read_script
 
 def list_projects(source: Source) -> Plan[Answer[list[ProjectSummary]]]:
     """Every project, by name."""
-    summary = yield from _summary(source)
-    return Answer(summary.projects, summary.header)
+    reply, header = yield from _summary(source)
+    return Answer(lambda _: _projects(reply), header)
 
 
 def get_dashboard_stats(source: Source) -> Plan[Answer[DashboardStats]]:
     """Totals of everything and of every project."""
-    summary = yield from _summary(source)
-    stats = DashboardStats(**summary.counts.model_dump(), projects=summary.projects)
-    return Answer(stats, summary.header)
+    reply, header = yield from _summary(source)
+    return Answer(
+        lambda _: DashboardStats(**_counts(reply).model_dump(), projects=_projects(reply)), header
+    )
 
 
 def counts(source: Source) -> Plan[Answer[JobCounts]]:
     """Totals by status."""
-    summary = yield from _summary(source)
-    return Answer(summary.counts, summary.header)
+    reply, header = yield from _summary(source)
+    return Answer(lambda _: _counts(reply), header)
 
 
-@dataclass(frozen=True, slots=True)
-class _Summary:
-    counts: JobCounts
-    projects: list[ProjectSummary]
-    header: Header
-
-
-def _summary(source: Source) -> Plan[_Summary]:
+def _summary(source: Source) -> Plan[tuple[Sequence[Any], Header]]:
     keys = source.keys
     statuses = list(JobStatus)
     reply = yield Run(
@@ -60,7 +54,10 @@ def _summary(source: Source) -> Plan[_Summary]:
             *(status.value for status in statuses),
         ),
     )
-    header = Header.parse(reply[0]).require_ready(source.where)
+    return reply, Header.parse(reply[0]).require_ready(source.where)
+
+
+def _projects(reply: Sequence[Any]) -> list[ProjectSummary]:
     projects = [
         ProjectSummary(
             name=decode_name(name),
@@ -70,8 +67,11 @@ def _summary(source: Source) -> Plan[_Summary]:
         for name, totals, groups in reply[3]
     ]
     projects.sort(key=lambda project: project.name)
-    totals = JobCounts(**_by_status(reply[2]), active_chips=int(reply[1] or 0))
-    return _Summary(totals, projects, header)
+    return projects
+
+
+def _counts(reply: Sequence[Any]) -> JobCounts:
+    return JobCounts(**_by_status(reply[2]), active_chips=int(reply[1] or 0))
 
 
 def _by_status(totals: Sequence[int]) -> dict[str, int]:
