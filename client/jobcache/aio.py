@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 from jobcache import changefeed, queries, totals, writes
 from jobcache.aiopool import AsyncPool
 from jobcache.attempt import FAILURES, Attempt
-from jobcache.breaker import Breaker, make_breaker
+from jobcache.breaker import Breaker
 from jobcache.connect import make_async_pool
 from jobcache.dialogue import ServerTraits, converse, unavailable
 from jobcache.endpoint import Endpoint
@@ -69,7 +69,7 @@ class AsyncJobCache:
         self._here = PerProcess(
             lambda: _Here(
                 partial(make_async_pool, endpoint, max_connections=max_connections),
-                make_breaker(breaker),
+                Breaker(opens=breaker),
                 make_last_good(stale_if_error),
             ),
             _Here.abandon,
@@ -247,10 +247,10 @@ class AsyncJobCache:
     async def _exchange(self, args: Command, ends: float) -> Any:
         here = self._here.get()
         pool = here.pool(asyncio.get_running_loop())
-        with Attempt(here.breaker) as attempt:
+        with Attempt(here.breaker, self._deadline / 2) as attempt:
             await pool.acquire(ends - time.monotonic())
             try:
-                attempt.recheck()
+                attempt.begin()
                 return await pool.exchange(args, ends)
             finally:
                 pool.release()

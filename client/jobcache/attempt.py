@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import Self
 
@@ -34,7 +35,8 @@ FAILURES = (RedisError, OSError, OutageError, PoolExhaustedError)
 
 _ANSWERS = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError)
 """What a server says; redis-py counts some of it among lost connections."""
-_OUTAGES = (RedisConnectionError, RedisTimeoutError, OSError)
+_TIMEOUTS = (RedisTimeoutError, TimeoutError)
+_OUTAGES = (RedisConnectionError, OSError)
 
 
 def is_worth_another(error: RedisConnectionError, is_fresh: bool) -> bool:
@@ -50,29 +52,37 @@ def describe(error: BaseException) -> str:
 
 
 class Attempt:
-    """Around an exchange: ``with Attempt(breaker) as attempt``.
+    """Around an exchange: ``with Attempt(breaker, ...) as attempt``.
+
+    Args:
+        breaker: what is known of the server.
+        patience: seconds without an answer that speak against the server. Less, where the rest of a budget was
+            short, says nothing.
 
     Raises:
         OutageError: on entering, when the server is away.
     """
 
-    __slots__ = ("_breaker", "_ticket")
+    __slots__ = ("_asked_at", "_breaker", "_patience", "_ticket")
 
-    def __init__(self, breaker: Breaker) -> None:
+    def __init__(self, breaker: Breaker, patience: float) -> None:
         self._breaker = breaker
+        self._patience = patience
         self._ticket: object | None = None
+        self._asked_at = 0.0
 
     def __enter__(self) -> Self:
         self._ticket = self._breaker.enter()
         return self
 
-    def recheck(self) -> None:
-        """After having waited for one's turn.
+    def begin(self) -> None:
+        """Right before asking, after having waited for one's turn.
 
         Raises:
             OutageError: the server was found to be away meanwhile.
         """
         self._breaker.recheck(self._ticket)
+        self._asked_at = time.monotonic()
 
     def __exit__(
         self,
@@ -82,6 +92,11 @@ class Attempt:
     ) -> None:
         if error is None or isinstance(error, _ANSWERS):
             self._breaker.succeeded()
+        elif isinstance(error, _TIMEOUTS):
+            if time.monotonic() - self._asked_at < self._patience:
+                self._breaker.left(self._ticket)
+            else:
+                self._breaker.failed(self._ticket, describe(error), silently=True)
         elif isinstance(error, _OUTAGES):
             self._breaker.failed(self._ticket, describe(error))
         else:

@@ -1,12 +1,12 @@
 """Not asking a server that is away: pure logic, told what happened and what time it is.
 
-Closed, every call passes. After ``FAILURES`` in a row it opens: calls fail at once, but for one at a time that tries,
-after a pause that grows and is jittered so that many processes do not try together. Any answer closes it.
+Closed, every call passes. When one has waited in vain, or some have failed in a row, it opens: calls fail at once, but
+for one at a time that tries, after a pause that grows and is jittered so that many processes do not try together. Any
+answer closes it.
 """
 
 from __future__ import annotations
 
-import math
 import random
 import threading
 import time
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from jobcache.budget import Clock
 
 FAILURES = 2
-"""Exchanges in a row that must fail; one alone may have met a connection that was lost."""
+"""Exchanges in a row that must fail at once; one alone may have met a connection that was lost."""
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 1.0
 """Seconds between two tries, first and at most; a server that is back is noticed within so many."""
@@ -29,18 +29,19 @@ class Breaker:
     """What one process knows of whether a server answers. Safe to be called from any thread.
 
     Args:
-        opens_after: failures in a row that open it; infinite for one that never opens.
+        opens: whether it ever does.
         clock: seconds on a monotonic clock.
         jitter: a random number from 0 to 1.
     """
 
     def __init__(
         self,
-        opens_after: float = FAILURES,
+        *,
+        opens: bool = True,
         clock: Clock = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._opens_after = opens_after
+        self._opens = opens
         self._clock = clock
         self._jitter = jitter
         self._lock = threading.Lock()
@@ -82,15 +83,22 @@ class Breaker:
                 self._open = False
                 self._trying = None
 
-    def failed(self, ticket: object | None, why: str) -> None:
-        """The server did not answer an exchange."""
+    def failed(self, ticket: object | None, why: str, *, silently: bool = False) -> None:
+        """The server did not answer an exchange.
+
+        Args:
+            ticket: what ``enter`` gave.
+            why: for people.
+            silently: whether it was waited for. Then this counts for as many failures as it takes, since whoever asks
+                next would wait as long.
+        """
         with self._lock:
             self._failures += 1
             if self._failures == 1:
                 self._since = self._clock()
             self._why = why
             if not self._open:
-                if self._failures >= self._opens_after:
+                if self._failures >= (1 if silently else FAILURES) and self._opens:
                     self._open = True
                     self._hold(FIRST_PAUSE)
             elif ticket is not None and ticket is self._trying:
@@ -122,8 +130,3 @@ class Breaker:
         if self._trying is not None:
             again = "being asked again now"
         return f"no answer for {now - self._since:.1f} s ({self._why}); {again}"
-
-
-def make_breaker(wanted: bool) -> Breaker:
-    """A breaker, or one that never opens."""
-    return Breaker() if wanted else Breaker(math.inf)

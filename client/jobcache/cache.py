@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 from jobcache import changefeed, queries, totals, writes
 from jobcache.attempt import FAILURES, Attempt
-from jobcache.breaker import Breaker, make_breaker
+from jobcache.breaker import Breaker
 from jobcache.connect import make_pool
 from jobcache.dialogue import ServerTraits, converse, unavailable
 from jobcache.endpoint import Endpoint
@@ -89,7 +89,7 @@ class JobCache:
         self._here = PerProcess(
             lambda: _Here(
                 make_pool(endpoint, max_connections=max_connections),
-                make_breaker(breaker),
+                Breaker(opens=breaker),
                 make_last_good(stale_if_error),
             ),
             _Here.close,
@@ -307,10 +307,10 @@ class JobCache:
 
     def _exchange(self, args: Command, ends: float) -> Any:
         here = self._here.get()
-        with Attempt(here.breaker) as attempt:
+        with Attempt(here.breaker, self._deadline / 2) as attempt:
             here.pool.acquire(ends - time.monotonic())
             try:
-                attempt.recheck()
+                attempt.begin()
                 return here.pool.exchange(args, ends)
             finally:
                 here.pool.release()
