@@ -17,8 +17,11 @@ from jobcache.budget import Clock
 FAILURES = 2
 """Exchanges in a row that must fail at once; one alone may have met a connection that was lost."""
 FIRST_PAUSE = 0.1
+"""Seconds before the first try."""
+FIRST_PAUSE_AFTER_WAITING = 0.4
+"""The same where failing takes long: in it, those who queue behind whoever waited are sent away."""
 LONGEST_PAUSE = 1.0
-"""Seconds between two tries, first and at most; a server that is back is noticed within so many."""
+"""Seconds between two tries at most; a server that is back is noticed within so many."""
 
 
 class OutageError(Exception):
@@ -100,7 +103,7 @@ class Breaker:
             if not self._open:
                 if self._failures >= (1 if silently else FAILURES) and self._opens:
                     self._open = True
-                    self._hold(FIRST_PAUSE)
+                    self._hold(FIRST_PAUSE_AFTER_WAITING if silently else FIRST_PAUSE)
             elif ticket is not None and ticket is self._trying:
                 self._trying = None
                 self._hold(min(2 * self._pause, LONGEST_PAUSE))

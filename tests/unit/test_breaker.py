@@ -6,7 +6,13 @@ import threading
 
 import pytest
 
-from jobcache.breaker import FIRST_PAUSE, LONGEST_PAUSE, Breaker, OutageError
+from jobcache.breaker import (
+    FIRST_PAUSE,
+    FIRST_PAUSE_AFTER_WAITING,
+    LONGEST_PAUSE,
+    Breaker,
+    OutageError,
+)
 
 
 class Time:
@@ -60,7 +66,7 @@ def test_one_silence_opens_it(breaker: Breaker) -> None:
 
 def test_one_at_a_time_tries(breaker: Breaker, time: Time) -> None:
     breaker.failed(breaker.enter(), "hung", silently=True)
-    time.now += FIRST_PAUSE
+    time.now += FIRST_PAUSE_AFTER_WAITING
     ticket = breaker.enter()
     assert ticket is not None
     with pytest.raises(OutageError, match="being asked again now"):
@@ -73,27 +79,31 @@ def test_one_at_a_time_tries(breaker: Breaker, time: Time) -> None:
     breaker.recheck(None)
 
 
-def test_pauses_grow_to_a_second_and_no_more(breaker: Breaker, time: Time) -> None:
-    breaker.failed(breaker.enter(), "hung", silently=True)
-    for pause in (0.1, 0.2, 0.4, 0.8, 1.0, 1.0):
+@pytest.mark.parametrize("silently", [True, False])
+def test_pauses_grow_to_a_second_and_no_more(breaker: Breaker, time: Time, silently: bool) -> None:
+    for _ in range(2):
+        breaker.failed(None, "away", silently=silently)
+    pause = FIRST_PAUSE_AFTER_WAITING if silently else FIRST_PAUSE
+    for _ in range(7):
         time.now += pause * 0.9
         assert is_open(breaker)
         time.now += pause * 0.11
-        breaker.failed(breaker.enter(), "hung", silently=True)
-    assert LONGEST_PAUSE == 1.0
+        breaker.failed(breaker.enter(), "hung", silently=silently)
+        pause = min(2 * pause, 1.0)
+    assert pause == LONGEST_PAUSE
 
 
 def test_pauses_are_jittered(time: Time) -> None:
     early = Breaker(clock=time, jitter=lambda: 0.0)
     early.failed(early.enter(), "hung", silently=True)
-    time.now += FIRST_PAUSE / 2
+    time.now += FIRST_PAUSE_AFTER_WAITING / 2
     assert not is_open(early)
 
 
 def test_who_tried_without_a_verdict_lets_another_try(breaker: Breaker, time: Time) -> None:
     """As one whose task was cancelled."""
     breaker.failed(breaker.enter(), "hung", silently=True)
-    time.now += FIRST_PAUSE
+    time.now += FIRST_PAUSE_AFTER_WAITING
     breaker.left(breaker.enter())
     assert breaker.enter() is not None
 
@@ -103,7 +113,7 @@ def test_those_who_were_under_way_neither_end_a_try_nor_prolong_the_pause(
 ) -> None:
     early = [breaker.enter() for _ in range(3)]
     breaker.failed(early[0], "hung", silently=True)
-    time.now += FIRST_PAUSE
+    time.now += FIRST_PAUSE_AFTER_WAITING
     trying = breaker.enter()
     breaker.failed(early[1], "hung", silently=True)
     breaker.left(early[2])
