@@ -14,12 +14,13 @@ from jobcache import changefeed, queries, totals, writes
 from jobcache.aiopool import AsyncPool
 from jobcache.attempt import FAILURES, Attempt
 from jobcache.breaker import Breaker
-from jobcache.connect import make_async_pool
+from jobcache.budget import check_deadline
+from jobcache.connect import make_async_pool, pool_size
 from jobcache.dialogue import ServerTraits, converse, unavailable
 from jobcache.endpoint import Endpoint
 from jobcache.errors import JobCacheError
 from jobcache.keys import Keys
-from jobcache.lastgood import LastGood, make_last_good
+from jobcache.lastgood import LastGood, check_stale_if_error, make_last_good
 from jobcache.memo import Memo
 from jobcache.models import (
     Change,
@@ -62,15 +63,17 @@ class AsyncJobCache:
         self._source = Source(
             Keys(namespace), f"namespace {namespace!r} at {endpoint.shown}", Memo(memo_bytes)
         )
-        self._deadline = deadline
+        self._deadline = check_deadline(deadline)
         self._ready_timeout = ready_timeout
         self._traits = ServerTraits()
         self._last: ContextVar[Stamp | None] = ContextVar("last_freshness", default=None)
+        size = pool_size(endpoint, max_connections)
+        most_age = check_stale_if_error(stale_if_error)
         self._here = PerProcess(
             lambda: _Here(
-                partial(make_async_pool, endpoint, max_connections=max_connections),
+                partial(make_async_pool, endpoint, size=size),
                 Breaker(opens=breaker),
-                make_last_good(stale_if_error),
+                make_last_good(most_age),
             ),
             _Here.abandon,
         )

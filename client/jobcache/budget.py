@@ -6,6 +6,8 @@ import math
 import time
 from collections.abc import Callable
 
+from jobcache.errors import ConfigError
+
 Clock = Callable[[], float]
 """A monotonic clock, in seconds."""
 
@@ -42,3 +44,14 @@ class Budget:
         if left <= 0:
             raise TimeoutError("no time is left")
         return left
+
+
+def check_deadline(seconds: float) -> float:
+    """The deadline that a caller means.
+
+    Raises:
+        ConfigError: it is no time that could be kept.
+    """
+    if not 0 < seconds < math.inf:
+        raise ConfigError(f"deadline={seconds}: use a number of seconds above 0")
+    return seconds

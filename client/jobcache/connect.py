@@ -16,6 +16,7 @@ from jobcache import connections as kinds
 from jobcache.aiopool import AsyncPool
 from jobcache.connections import Guide
 from jobcache.endpoint import Endpoint, Topology
+from jobcache.errors import ConfigError
 from jobcache.pool import Pool
 from jobcache.route import Route
 
@@ -29,14 +30,26 @@ _AIO_KINDS: Mapping[Any, Any] = {
     SSLConnection: kinds.AioTlsConnection,
     UnixDomainSocketConnection: kinds.AioUnixDomainConnection,
 }
+_OF_A_POOL = ("max_connections", "timeout")
 _OWN_TIMES = ("socket_timeout", "socket_connect_timeout")
 """Options of redis-py in whose place a budget stands."""
 
 
-def make_pool(endpoint: Endpoint, *, max_connections: int) -> Pool:
+def pool_size(endpoint: Endpoint, max_connections: int) -> int:
+    """How many connections a pool may have: what the URL says, else what the caller does.
+
+    Raises:
+        ConfigError: none.
+    """
+    size: int = endpoint.server_options.get("max_connections", max_connections)
+    if size < 1:
+        raise ConfigError(f"max_connections={size}: use a whole number from 1")
+    return size
+
+
+def make_pool(endpoint: Endpoint, *, size: int) -> Pool:
     """A pool of connections that keep to the budget of each exchange. Nothing is connected yet."""
     options = _common_options(endpoint, Retry(NoBackoff(), 0))
-    size = options.pop("max_connections", max_connections)
     kind = _KINDS[options.pop("connection_class", Connection)]
     if route := endpoint.route():
         options["guide"] = _guide(endpoint, route, kind)
@@ -47,10 +60,9 @@ def make_pool(endpoint: Endpoint, *, max_connections: int) -> Pool:
     return Pool(partial(kind, **options), size)
 
 
-def make_async_pool(endpoint: Endpoint, *, max_connections: int) -> AsyncPool:
+def make_async_pool(endpoint: Endpoint, *, size: int) -> AsyncPool:
     """The same for one event loop."""
     options = _common_options(endpoint, AioRetry(NoBackoff(), 0))
-    size = options.pop("max_connections", max_connections)
     options |= dict.fromkeys(_OWN_TIMES)
     kind = _AIO_KINDS[options.pop("connection_class", Connection)]
     if route := endpoint.route():
@@ -89,7 +101,8 @@ def _common_options(endpoint: Endpoint, retry: Any) -> dict[str, Any]:
     if endpoint.credentials is not None:
         options["credential_provider"] = endpoint.credentials
     options |= endpoint.server_options
-    options.pop("timeout", None)
+    for name in _OF_A_POOL:
+        options.pop(name, None)
     return options
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Hashable
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jobcache.budget import Clock
-from jobcache.errors import CacheUnavailable, JobCacheError
+from jobcache.errors import CacheUnavailable, ConfigError, JobCacheError
 from jobcache.queries import Answer
 from jobcache.stamp import OldStamp
 
@@ -101,3 +102,14 @@ class LastGood:
 def make_last_good(most_age: float | None) -> LastGood | None:
     """One that keeps answers for so many seconds, or none."""
     return None if most_age is None else LastGood(most_age)
+
+
+def check_stale_if_error(seconds: float | None) -> float | None:
+    """The setting that a caller means.
+
+    Raises:
+        ConfigError: it is no number of seconds.
+    """
+    if seconds is not None and not 0 <= seconds < math.inf:
+        raise ConfigError(f"stale_if_error={seconds}: use a number of seconds from 0, or None")
+    return seconds

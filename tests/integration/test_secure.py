@@ -367,12 +367,12 @@ def test_a_password_is_never_shown(url: str) -> None:
     pool = client.connection_pool
 
     async def show() -> str:
-        other = make_async_pool(endpoint, max_connections=1)
+        other = make_async_pool(endpoint, size=1)
         return repr((other, other.make_connection()))
 
     cache = JobCache(url, deadline=0.1)
     settings = Settings.create(status_dir="/status", url=url)
-    own = make_pool(endpoint, max_connections=1)
+    own = make_pool(endpoint, size=1)
     shown = [endpoint, client, pool, pool.make_connection(), own, own.make_connection(), cache]
     shown += [asyncio.run(show()), settings]
     text = repr(shown) + endpoint.shown + str(settings)
