@@ -17,6 +17,7 @@ reply that has no end."""
 Answers = Callable[[list[bytes]], Reply]
 
 HOST = "127.0.0.1"
+OTHER_HOST = "127.0.0.2"
 OK = b"+OK\r\n"
 RESET_AFTER = b"RESET"
 """At the end of a reply: a RST follows."""
@@ -95,16 +96,17 @@ def after_handshake(reply: Reply) -> Answers:
 
 
 @contextmanager
-def black_hole() -> Iterator[str]:
+def black_hole(port: int = 0) -> Iterator[str]:
     """The URL of a port that does not answer to a connect: its queue of connections is full."""
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
-        listener.bind((HOST, 0))
+        listener.bind((OTHER_HOST, port))
         listener.listen(0)
         for filler in (first, second):
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
         time.sleep(0.05)
-        yield f"redis://{HOST}:{listener.getsockname()[1]}/0"
+        host, port = listener.getsockname()
+        yield f"redis://{host}:{port}/0"
 
 
 @contextmanager

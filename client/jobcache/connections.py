@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import queue
 import socket
-import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, cast
@@ -33,6 +31,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from jobcache.attempt import NotInChargeError
 from jobcache.budget import Budget
+from jobcache.resolve import resolve, resolve_async
 from jobcache.route import Address, AskFailedError, ClusterRoute, Inquiry, NoRouteError, Route
 
 _NOT_IN_CHARGE = (ReadOnlyError, MovedError, ClusterDownError)
@@ -140,12 +139,7 @@ class Guide:
         return budget.left() * _SHARE_OF_SEARCH if budget.is_limited else self._seconds
 
     def _ask(self, inquiry: Inquiry) -> Any:
-        connection = self._kind(
-            host=inquiry.address.host,
-            port=inquiry.address.port,
-            budget=Budget.of(inquiry.seconds),
-            **self._options,
-        )
+        connection = self._connection_for(inquiry)
         try:
             connection.connect()
             connection.send_command(*inquiry.command)
@@ -154,15 +148,21 @@ class Guide:
             connection.disconnect()
 
     async def _ask_async(self, inquiry: Inquiry) -> Any:
-        connection = self._kind(
-            host=inquiry.address.host, port=inquiry.address.port, **self._options
-        )
+        connection = self._connection_for(inquiry)
         try:
             await connection.connect()
             await connection.send_command(*inquiry.command)
             return await connection.read_response()
         finally:
             abort(connection)
+
+    def _connection_for(self, inquiry: Inquiry) -> Any:
+        return self._kind(
+            host=inquiry.address.host,
+            port=inquiry.address.port,
+            budget=Budget.of(inquiry.seconds),
+            **self._options,
+        )
 
 
 # Sync. From the bottom up: how a socket is connected, TLS around it, whom to connect to, the budget around all of it.
@@ -277,34 +277,7 @@ class RoutedTlsConnection(RoutedConnection, TlsConnection):
     """The same over TLS."""
 
 
-def resolve(host: str, port: int, kind: int, seconds: float) -> list[Any]:
-    """``getaddrinfo``, which knows no time-out: a name server that hangs keeps a thread, not the caller.
-
-    Raises:
-        TimeoutError: the name servers did not answer in time.
-        OSError: the name is not known.
-    """
-    with suppress(socket.gaierror):
-        return socket.getaddrinfo(host, port, kind, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    found: queue.SimpleQueue[list[Any] | OSError] = queue.SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            found.put(socket.getaddrinfo(host, port, kind, socket.SOCK_STREAM))
-        except OSError as error:
-            found.put(error)
-
-    threading.Thread(target=look_up, name="jobcache-resolve", daemon=True).start()
-    try:
-        answer = found.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no address of {host} in time") from None
-    if isinstance(answer, OSError):
-        raise answer
-    return answer
-
-
-# Async: the caller's ``asyncio.timeout`` ends whatever takes too long; a budget only tells a search what it may take.
+# Async: the caller's ``asyncio.timeout`` ends whatever takes too long; a budget tells how to share what there is.
 
 
 class _AioBudgeted:
@@ -313,12 +286,41 @@ class _AioBudgeted:
         super().__init__(**options)
 
 
-class AioTcpConnection(_AioBudgeted, aio.Connection):
+class _AioDialling(aio.Connection):
+    """As ``_Dialling``."""
+
+    budget: Budget
+    address: str | None = None
+    """The host's address that is being tried."""
+
+    async def _connect(self) -> None:
+        failure: OSError | None = None
+        addresses = await resolve_async(self.host, int(self.port), self.socket_type)
+        for number, (_, _, _, _, address) in enumerate(addresses):
+            self.address = address[0]
+            seconds = self.budget.left() / (len(addresses) - number)
+            try:
+                async with asyncio.timeout(seconds):
+                    await super()._connect()
+            except OSError as error:
+                failure = error
+            else:
+                return
+        raise failure or OSError(f"{self.host} has no address")
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        return {**super()._connection_arguments(), "host": self.address or self.host}
+
+
+class AioTcpConnection(_AioBudgeted, _AioDialling):
     """As ``TcpConnection``."""
 
 
-class AioTlsConnection(_AioBudgeted, aio.SSLConnection):
+class AioTlsConnection(_AioBudgeted, aio.SSLConnection, _AioDialling):
     """As ``TlsConnection``."""
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        return {**super()._connection_arguments(), "server_hostname": self.host}
 
 
 class AioUnixDomainConnection(_AioBudgeted, AioUnixConnection):

@@ -163,6 +163,17 @@ class TestThreads:
         cache.close()
         assert eventually(lambda: connections(server), 0) == 0
 
+    def test_close_lets_a_query_end_and_then_closes(self, server: RunningServer) -> None:
+        cache = sync_cache(server)
+        ask(cache, random.Random(1))
+        with server.client() as admin, ThreadPoolExecutor(1) as pool:
+            admin.execute_command("CLIENT", "PAUSE", 300, "ALL")
+            asking = pool.submit(cache.counts)
+            time.sleep(0.1)
+            cache.close()
+            assert asking.result().total_jobs == len(RUNS)
+        assert eventually(lambda: connections(server), 0) == 0
+
     def test_a_thread_that_is_interrupted_leaves_no_reply_behind(
         self, server: RunningServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -346,6 +357,26 @@ class TestCancelledTasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.gather(*(ask_async(cache, random.Random(n)) for n in range(20)))
+            await cache.stop()
+
+        asyncio.run(work())
+
+    def test_wherever_it_is(self, server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Also where redis-py does not close the connection itself."""
+
+        async def work() -> None:
+            cache = async_cache(server)
+            await ask_async(cache, random.Random(1))
+            connection = cache._here.get().pool(asyncio.get_running_loop())._idle[-1]
+            monkeypatch.setattr(connection, "read_response", lambda: asyncio.sleep(10))
+            task = asyncio.create_task(cache.counts())
+            await asyncio.sleep(0.05)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            monkeypatch.undo()
+            for seed in range(5):
+                await ask_async(cache, random.Random(seed))
             await cache.stop()
 
         asyncio.run(work())
