@@ -301,7 +301,7 @@ class _AioDialling(aio.Connection):
             seconds = self.budget.left() / (len(addresses) - number)
             try:
                 async with asyncio.timeout(seconds):
-                    await super()._connect()
+                    await super()._connect()  # type: ignore[no-untyped-call]
             except OSError as error:
                 failure = error
             else:
@@ -332,7 +332,7 @@ class AioRoutedConnection(_Routed, AioTcpConnection):
 
     async def _connect(self) -> None:
         self.host, self.port = self._take_next() or await self._guide.find_async(self.budget)
-        await super()._connect()  # type: ignore[no-untyped-call]
+        await super()._connect()
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
         try:
