@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from weakref import WeakKeyDictionary
-
-from redis.asyncio import Redis
 
 from jobcache import changefeed, queries, totals, writes
-from jobcache.connect import connect_async
-from jobcache.dialogue import FAILURES, ServerTraits, converse, unavailable
+from jobcache.aiopool import AsyncPool
+from jobcache.attempt import FAILURES, Attempt
+from jobcache.breaker import Breaker
+from jobcache.budget import check_deadline
+from jobcache.connect import make_async_pool, pool_size
+from jobcache.dialogue import ServerTraits, converse, unavailable
 from jobcache.endpoint import Endpoint
-from jobcache.header import Header
+from jobcache.errors import JobCacheError
 from jobcache.keys import Keys
+from jobcache.lastgood import LastGood, check_stale_if_error, make_last_good
 from jobcache.memo import Memo
 from jobcache.models import (
     Change,
@@ -29,8 +32,10 @@ from jobcache.models import (
     JobStatus,
     ProjectSummary,
 )
-from jobcache.plan import Ask, Pause, Plan
-from jobcache.source import Answer, Source
+from jobcache.plan import Command, Pause, Plan
+from jobcache.process import PerProcess
+from jobcache.source import Answer, Query, Source
+from jobcache.stamp import Stamp
 
 T = TypeVar("T")
 
@@ -51,17 +56,27 @@ class AsyncJobCache:
         max_connections: int = 8,
         memo_bytes: int = 8 << 20,
         password_file: str | None = None,
+        breaker: bool = True,
+        stale_if_error: float | None = None,
     ) -> None:
-        self._endpoint = Endpoint.find(url, namespace=namespace, password_file=password_file)
+        endpoint = Endpoint.find(url, namespace=namespace, password_file=password_file)
         self._source = Source(
-            Keys(namespace), f"namespace {namespace!r} at {self._endpoint.shown}", Memo(memo_bytes)
+            Keys(namespace), f"namespace {namespace!r} at {endpoint.shown}", Memo(memo_bytes)
         )
-        self._deadline = deadline
+        self._deadline = check_deadline(deadline)
         self._ready_timeout = ready_timeout
-        self._max_connections = max_connections
         self._traits = ServerTraits()
-        self._last: ContextVar[Header | None] = ContextVar("last_freshness", default=None)
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Redis] = WeakKeyDictionary()
+        self._last: ContextVar[Stamp | None] = ContextVar("last_freshness", default=None)
+        size = pool_size(endpoint, max_connections)
+        most_age = check_stale_if_error(stale_if_error)
+        self._here = PerProcess(
+            lambda: _Here(
+                partial(make_async_pool, endpoint, size=size),
+                Breaker(opens=breaker),
+                make_last_good(most_age),
+            ),
+            _Here.abandon,
+        )
 
     # Lifecycle
 
@@ -71,10 +86,7 @@ class AsyncJobCache:
 
     async def stop(self) -> None:
         """Close this event loop's connections. A later call opens new ones."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
-            await client.connection_pool.disconnect()
+        await self._here.get().close(asyncio.get_running_loop())
 
     async def __aenter__(self) -> Self:
         try:
@@ -102,7 +114,7 @@ class AsyncJobCache:
         limit: int | None = 100,
     ) -> list[JobMetadata]:
         """See ``JobCache.list_all_jobs``."""
-        return await self._value(queries.list_all_jobs(self._source, project, group, status, limit))
+        return await self._read(queries.list_all_jobs, project, group, status, limit)
 
     async def page(
         self,
@@ -113,35 +125,35 @@ class AsyncJobCache:
         cursor: str | None = None,
     ) -> JobPage:
         """See ``JobCache.page``."""
-        return await self._value(queries.page(self._source, project, group, status, limit, cursor))
+        return await self._read(queries.page, project, group, status, limit, cursor)
 
     async def get_job(self, project: str, group: str, name: str, run_id: str) -> JobMetadata | None:
         """See ``JobCache.get_job``."""
-        return await self._value(queries.get_job(self._source, project, group, name, run_id))
+        return await self._read(queries.get_job, project, group, name, run_id)
 
     async def get_job_runs(self, project: str, group: str, name: str) -> list[JobMetadata]:
         """See ``JobCache.get_job_runs``."""
-        return await self._value(queries.get_job_runs(self._source, project, group, name))
+        return await self._read(queries.get_job_runs, project, group, name)
 
     async def list_projects(self) -> list[ProjectSummary]:
         """See ``JobCache.list_projects``."""
-        return await self._value(totals.list_projects(self._source))
+        return await self._read(totals.list_projects)
 
     async def get_running_jobs(self) -> list[JobMetadata]:
         """See ``JobCache.get_running_jobs``."""
-        return await self._value(queries.get_running_jobs(self._source))
+        return await self._read(queries.get_running_jobs)
 
     async def get_recent_jobs(self, hours: float = 24, limit: int | None = 50) -> list[JobMetadata]:
         """See ``JobCache.get_recent_jobs``."""
-        return await self._value(queries.get_recent_jobs(self._source, hours, limit))
+        return await self._read(queries.get_recent_jobs, hours, limit)
 
     async def get_dashboard_stats(self) -> DashboardStats:
         """See ``JobCache.get_dashboard_stats``."""
-        return await self._value(totals.get_dashboard_stats(self._source))
+        return await self._read(totals.get_dashboard_stats)
 
     async def counts(self) -> JobCounts:
         """See ``JobCache.counts``."""
-        return await self._value(totals.counts(self._source))
+        return await self._read(totals.counts)
 
     # Freshness
 
@@ -175,7 +187,7 @@ class AsyncJobCache:
 
     async def delete_job(self, project: str, group: str, name: str, run_id: str) -> bool:
         """See ``JobCache.delete_job``."""
-        return await self._value(writes.delete_job(self._source, project, group, name, run_id))
+        return await self._write(writes.delete_job(self._source, project, group, name, run_id))
 
     async def invalidate(self, project: str, group: str, name: str, run_id: str) -> None:
         """See ``JobCache.invalidate``."""
@@ -187,19 +199,44 @@ class AsyncJobCache:
 
     # I/O
 
-    async def _value(self, plan: Plan[Answer[T]]) -> T:
+    async def _read(self, query: Query[T], *args: Any) -> T:
+        last_good = self._here.get().last_good
+        try:
+            answer = await self._answer(query(self._source, *args))
+        except JobCacheError as error:
+            if last_good is None:
+                raise
+            answer = last_good.stand_in((query, args), error)
+        else:
+            if last_good is not None:
+                last_good.keep((query, args), answer)
+        self._last.set(answer.header)
+        return answer.value
+
+    async def _write(self, plan: Plan[Answer[T]]) -> T:
         answer = await self._answer(plan)
+        if last_good := self._here.get().last_good:
+            last_good.forget()
         self._last.set(answer.header)
         return answer.value
 
     async def _answer(self, plan: Plan[T]) -> T:
         talk = converse(plan, self._traits)
         began = time.monotonic()
+        ends = began + self._deadline
         try:
             step = next(talk)
             while True:
+                if isinstance(step, Pause):
+                    await asyncio.sleep(step.seconds)
+                    now = time.monotonic()
+                    ends = now + self._deadline
+                    step = talk.send(now - began)
+                    continue
+                if step.renews:
+                    ends = time.monotonic() + self._deadline
                 try:
-                    reply = await self._perform(step, began)
+                    reply = await self._exchange(step.args, ends)
                 except FAILURES as error:
                     step = talk.throw(error)
                 else:
@@ -210,20 +247,49 @@ class AsyncJobCache:
         except FAILURES as error:
             raise unavailable(self._source.where, error) from error
 
-    async def _perform(self, step: Ask | Pause, began: float) -> Any:
-        match step:
-            case Ask(args):
-                async with asyncio.timeout(self._deadline):
-                    return await self._client().execute_command(*args)
-            case Pause(seconds):
-                await asyncio.sleep(seconds)
-                return time.monotonic() - began
+    async def _exchange(self, args: Command, ends: float) -> Any:
+        here = self._here.get()
+        pool = here.pool(asyncio.get_running_loop())
+        with Attempt(here.breaker, self._deadline / 2) as attempt:
+            await pool.acquire(ends - time.monotonic())
+            try:
+                attempt.begin()
+                return await pool.exchange(args, ends)
+            finally:
+                pool.release()
 
-    def _client(self) -> Redis:
-        loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            client = self._clients[loop] = connect_async(
-                self._endpoint, deadline=self._deadline, max_connections=self._max_connections
-            )
-        return client
+
+class _Here:
+    """What one process has of a cache's connections, a pool for each event loop, and knows of its server."""
+
+    def __init__(
+        self, make: Callable[[], AsyncPool], breaker: Breaker, last_good: LastGood | None
+    ) -> None:
+        self.breaker = breaker
+        self.last_good = last_good
+        self._make = make
+        self._pools: dict[asyncio.AbstractEventLoop, AsyncPool] = {}
+
+    def pool(self, loop: asyncio.AbstractEventLoop) -> AsyncPool:
+        """The pool of a loop that runs in this thread."""
+        pool = self._pools.get(loop)
+        if pool is None:
+            self._sweep()
+            pool = self._pools[loop] = self._make()
+        return pool
+
+    async def close(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Close a loop's connections, and those of loops that are closed."""
+        self._sweep()
+        if pool := self._pools.pop(loop, None):
+            await pool.close()
+
+    def abandon(self) -> None:
+        """Let go of the parent's connections, in a child."""
+        for pool in self._pools.values():
+            pool.abandon(shared=True)
+
+    def _sweep(self) -> None:
+        for loop in [*self._pools]:
+            if loop.is_closed() and (pool := self._pools.pop(loop, None)):
+                pool.abandon(shared=False)

@@ -10,11 +10,15 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from jobcache import changefeed, queries, totals, writes
-from jobcache.connect import connect
-from jobcache.dialogue import FAILURES, ServerTraits, converse, unavailable
+from jobcache.attempt import FAILURES, Attempt
+from jobcache.breaker import Breaker
+from jobcache.budget import check_deadline
+from jobcache.connect import make_pool, pool_size
+from jobcache.dialogue import ServerTraits, converse, unavailable
 from jobcache.endpoint import Endpoint
-from jobcache.header import Header
+from jobcache.errors import JobCacheError
 from jobcache.keys import Keys
+from jobcache.lastgood import LastGood, check_stale_if_error, make_last_good
 from jobcache.memo import Memo
 from jobcache.models import (
     Change,
@@ -26,8 +30,11 @@ from jobcache.models import (
     JobStatus,
     ProjectSummary,
 )
-from jobcache.plan import Ask, Pause, Plan
-from jobcache.source import Answer, Source
+from jobcache.plan import Command, Pause, Plan
+from jobcache.pool import Pool
+from jobcache.process import PerProcess
+from jobcache.source import Answer, Query, Source
+from jobcache.stamp import Stamp
 
 T = TypeVar("T")
 
@@ -43,17 +50,20 @@ class JobCache:
         url: ``redis://``, ``rediss://``, ``valkey://`` or ``unix://``, or of a ``redis+sentinel://`` or
             ``redis+cluster://``; by default ``JOBCACHE_REDIS_URL``, then ``REDIS_URL``.
         namespace: which of the caches in one Redis.
-        deadline: most seconds that one exchange with the server may take. Listings of more than 200 jobs
-            take several exchanges.
+        deadline: most seconds until a call returns or raises ``CacheUnavailable``, whatever the server does. A
+            listing of more than 200 jobs is fetched in parts, and has as long for each of them.
         ready_timeout: most seconds that ``start()`` waits for a first completed scan.
         max_connections: size of the pool; callers beyond it wait their turn within the deadline.
         memo_bytes: most memory for jobs that this process has parsed, so that only what changed travels again; 0
             for none.
         password_file: file with the password, for a URL without one; read for each connection. By default
             ``JOBCACHE_REDIS_PASSWORD_FILE``.
+        breaker: whether calls fail at once while the server is known to be away, but for one at a time that tries.
+        stale_if_error: seconds for which the last good answer of a query may stand in when Redis does not give one;
+            ``last_freshness`` says so. None for never. Each process knows its own answers only.
 
     Raises:
-        ConfigError: the URL or the namespace cannot be used. Nothing is connected yet.
+        ConfigError: the URL, the namespace or a number cannot be used. Nothing is connected yet.
     """
 
     def __init__(
@@ -66,15 +76,27 @@ class JobCache:
         max_connections: int = 8,
         memo_bytes: int = 8 << 20,
         password_file: str | None = None,
+        breaker: bool = True,
+        stale_if_error: float | None = None,
     ) -> None:
         endpoint = Endpoint.find(url, namespace=namespace, password_file=password_file)
         self._source = Source(
             Keys(namespace), f"namespace {namespace!r} at {endpoint.shown}", Memo(memo_bytes)
         )
+        self._deadline = check_deadline(deadline)
         self._ready_timeout = ready_timeout
         self._traits = ServerTraits()
-        self._last: ContextVar[Header | None] = ContextVar("last_freshness", default=None)
-        self._redis = connect(endpoint, deadline=deadline, max_connections=max_connections)
+        self._last: ContextVar[Stamp | None] = ContextVar("last_freshness", default=None)
+        size = pool_size(endpoint, max_connections)
+        most_age = check_stale_if_error(stale_if_error)
+        self._here = PerProcess(
+            lambda: _Here(
+                make_pool(endpoint, size=size),
+                Breaker(opens=breaker),
+                make_last_good(most_age),
+            ),
+            _Here.close,
+        )
 
     # Lifecycle
 
@@ -89,8 +111,8 @@ class JobCache:
         return self
 
     def close(self) -> None:
-        """Close the connections. A later call opens new ones."""
-        self._redis.connection_pool.disconnect()
+        """Close the connections; one that a query is using, when the query is done. A later call opens new ones."""
+        self._here.get().close()
 
     async def start(self) -> None:
         """``open()`` for async applications; the event loop goes on meanwhile."""
@@ -125,7 +147,7 @@ class JobCache:
         Raises:
             ValueError: a negative limit, or a status that does not exist.
         """
-        return self._value(queries.list_all_jobs(self._source, project, group, status, limit))
+        return self._read(queries.list_all_jobs, project, group, status, limit)
 
     def page(
         self,
@@ -142,23 +164,23 @@ class JobCache:
         Raises:
             ValueError: a limit outside 1 to 200, a status that does not exist, or a cursor that no page gave.
         """
-        return self._value(queries.page(self._source, project, group, status, limit, cursor))
+        return self._read(queries.page, project, group, status, limit, cursor)
 
     def get_job(self, project: str, group: str, name: str, run_id: str) -> JobMetadata | None:
         """One run, by the names of its directory."""
-        return self._value(queries.get_job(self._source, project, group, name, run_id))
+        return self._read(queries.get_job, project, group, name, run_id)
 
     def get_job_runs(self, project: str, group: str, name: str) -> list[JobMetadata]:
         """Every run of one job name, newest start first."""
-        return self._value(queries.get_job_runs(self._source, project, group, name))
+        return self._read(queries.get_job_runs, project, group, name)
 
     def list_projects(self) -> list[ProjectSummary]:
         """Every project with its totals, by name."""
-        return self._value(totals.list_projects(self._source))
+        return self._read(totals.list_projects)
 
     def get_running_jobs(self) -> list[JobMetadata]:
         """Jobs that say ``running`` and whose heartbeat is fresh, newest start first."""
-        return self._value(queries.get_running_jobs(self._source))
+        return self._read(queries.get_running_jobs)
 
     def get_recent_jobs(self, hours: float = 24, limit: int | None = 50) -> list[JobMetadata]:
         """Jobs that started within some hours before the last completed scan, newest first.
@@ -166,15 +188,15 @@ class JobCache:
         Raises:
             ValueError: negative hours or a negative limit.
         """
-        return self._value(queries.get_recent_jobs(self._source, hours, limit))
+        return self._read(queries.get_recent_jobs, hours, limit)
 
     def get_dashboard_stats(self) -> DashboardStats:
         """Totals of everything and of each project."""
-        return self._value(totals.get_dashboard_stats(self._source))
+        return self._read(totals.get_dashboard_stats)
 
     def counts(self) -> JobCounts:
         """Totals by status."""
-        return self._value(totals.counts(self._source))
+        return self._read(totals.counts)
 
     # Freshness
 
@@ -218,7 +240,7 @@ class JobCache:
         Raises:
             ValueError: no directory can bear these names.
         """
-        return self._value(writes.delete_job(self._source, project, group, name, run_id))
+        return self._write(writes.delete_job(self._source, project, group, name, run_id))
 
     def invalidate(self, project: str, group: str, name: str, run_id: str) -> None:
         """Have the refresher read a run again at once, also if its file looks unchanged, or discover it.
@@ -238,19 +260,44 @@ class JobCache:
 
     # I/O
 
-    def _value(self, plan: Plan[Answer[T]]) -> T:
+    def _read(self, query: Query[T], *args: Any) -> T:
+        last_good = self._here.get().last_good
+        try:
+            answer = self._answer(query(self._source, *args))
+        except JobCacheError as error:
+            if last_good is None:
+                raise
+            answer = last_good.stand_in((query, args), error)
+        else:
+            if last_good is not None:
+                last_good.keep((query, args), answer)
+        self._last.set(answer.header)
+        return answer.value
+
+    def _write(self, plan: Plan[Answer[T]]) -> T:
         answer = self._answer(plan)
+        if last_good := self._here.get().last_good:
+            last_good.forget()
         self._last.set(answer.header)
         return answer.value
 
     def _answer(self, plan: Plan[T]) -> T:
         talk = converse(plan, self._traits)
         began = time.monotonic()
+        ends = began + self._deadline
         try:
             step = next(talk)
             while True:
+                if isinstance(step, Pause):
+                    time.sleep(step.seconds)
+                    now = time.monotonic()
+                    ends = now + self._deadline
+                    step = talk.send(now - began)
+                    continue
+                if step.renews:
+                    ends = time.monotonic() + self._deadline
                 try:
-                    reply = self._perform(step, began)
+                    reply = self._exchange(step.args, ends)
                 except FAILURES as error:
                     step = talk.throw(error)
                 else:
@@ -261,10 +308,24 @@ class JobCache:
         except FAILURES as error:
             raise unavailable(self._source.where, error) from error
 
-    def _perform(self, step: Ask | Pause, began: float) -> Any:
-        match step:
-            case Ask(args):
-                return self._redis.execute_command(*args)
-            case Pause(seconds):
-                time.sleep(seconds)
-                return time.monotonic() - began
+    def _exchange(self, args: Command, ends: float) -> Any:
+        here = self._here.get()
+        with Attempt(here.breaker, self._deadline / 2) as attempt:
+            here.pool.acquire(ends - time.monotonic())
+            try:
+                attempt.begin()
+                return here.pool.exchange(args, ends)
+            finally:
+                here.pool.release()
+
+
+class _Here:
+    """What one process has of a cache's connections, and knows of its server."""
+
+    def __init__(self, pool: Pool, breaker: Breaker, last_good: LastGood | None) -> None:
+        self.pool = pool
+        self.breaker = breaker
+        self.last_good = last_good
+
+    def close(self) -> None:
+        self.pool.close()

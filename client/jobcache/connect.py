@@ -1,244 +1,122 @@
-"""Clients of redis-py for an endpoint, sync and async: the one place where pools are made.
-
-Where the server to talk to is not fixed, a connection looks for it each time it connects, and connects anew when the
-server turns out not to be in charge any more. Everything above it sees one server.
-"""
+"""Connections for an endpoint, sync and async: the one place where pools are made."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 from redis import BlockingConnectionPool, Connection, Redis, SSLConnection
-from redis import asyncio as aio
-from redis.asyncio.connection import UnixDomainSocketConnection as AioUnixConnection
 from redis.asyncio.retry import Retry as AioRetry
 from redis.backoff import NoBackoff
 from redis.connection import UnixDomainSocketConnection
-from redis.exceptions import (
-    ClusterDownError,
-    MovedError,
-    NoPermissionError,
-    ReadOnlyError,
-    RedisError,
-)
-from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
 
+from jobcache import connections as kinds
+from jobcache.aiopool import AsyncPool
+from jobcache.connections import Guide
 from jobcache.endpoint import Endpoint, Topology
-from jobcache.route import Address, AskFailedError, ClusterRoute, Inquiry, NoRouteError, Route
+from jobcache.errors import ConfigError
+from jobcache.pool import Pool
+from jobcache.route import Route
 
-_NOT_IN_CHARGE = (ReadOnlyError, MovedError, ClusterDownError)
-"""What a server says that another one has taken over from."""
+_KINDS: Mapping[Any, Any] = {
+    Connection: kinds.TcpConnection,
+    SSLConnection: kinds.TlsConnection,
+    UnixDomainSocketConnection: kinds.UnixConnection,
+}
+_AIO_KINDS: Mapping[Any, Any] = {
+    Connection: kinds.AioTcpConnection,
+    SSLConnection: kinds.AioTlsConnection,
+    UnixDomainSocketConnection: kinds.AioUnixDomainConnection,
+}
+_OF_A_POOL = ("max_connections", "timeout")
+_OWN_TIMES = ("socket_timeout", "socket_connect_timeout")
+"""Options of redis-py in whose place a budget stands."""
+
+
+def pool_size(endpoint: Endpoint, max_connections: int) -> int:
+    """How many connections a pool may have: what the URL says, else what the caller does.
+
+    Raises:
+        ConfigError: none.
+    """
+    size: int = endpoint.server_options.get("max_connections", max_connections)
+    if size < 1:
+        raise ConfigError(f"max_connections={size}: use a whole number from 1")
+    return size
+
+
+def make_pool(endpoint: Endpoint, *, size: int) -> Pool:
+    """A pool of connections that keep to the budget of each exchange. Nothing is connected yet."""
+    options = _common_options(endpoint, Retry(NoBackoff(), 0))
+    kind = _KINDS[options.pop("connection_class", Connection)]
+    if route := endpoint.route():
+        options["guide"] = _guide(endpoint, route, kind)
+        encrypted = issubclass(kind, SSLConnection)
+        kind = kinds.RoutedTlsConnection if encrypted else kinds.RoutedConnection
+        if endpoint.topology is Topology.SENTINEL:
+            options["redis_connect_func"] = kinds.require_primary
+    return Pool(partial(kind, **options), size)
+
+
+def make_async_pool(endpoint: Endpoint, *, size: int) -> AsyncPool:
+    """The same for one event loop."""
+    options = _common_options(endpoint, AioRetry(NoBackoff(), 0))
+    options |= dict.fromkeys(_OWN_TIMES)
+    kind = _AIO_KINDS[options.pop("connection_class", Connection)]
+    if route := endpoint.route():
+        options["guide"] = _guide(endpoint, route, kind, no_times=True)
+        encrypted = issubclass(kind, kinds.AioTlsConnection)
+        kind = kinds.AioRoutedTlsConnection if encrypted else kinds.AioRoutedConnection
+        if endpoint.topology is Topology.SENTINEL:
+            options["redis_connect_func"] = kinds.require_primary_async
+    return AsyncPool(partial(kind, **options), size)
 
 
 def connect(endpoint: Endpoint, *, deadline: float, max_connections: int) -> Redis:
-    """A client with a pool of its own. Nothing is connected yet.
+    """A client of redis-py with a pool of its own, for whom its time-outs will do. Nothing is connected yet.
 
     Args:
         endpoint: where to.
-        deadline: seconds that one exchange may take.
-        max_connections: size of the pool; callers beyond it wait, within the deadline.
+        deadline: seconds that each operation on a socket may take.
+        max_connections: size of the pool; callers beyond it wait, half as long.
     """
-    options = _pool_options(endpoint, deadline, max_connections)
-    kind = options.pop("connection_class", Connection)
-    if route := endpoint.route():
-        options |= _route_options(endpoint, route, deadline, kind)
-        kind = _RoutedSSLConnection if issubclass(kind, SSLConnection) else _RoutedConnection
-        if endpoint.topology is Topology.SENTINEL:
-            options["redis_connect_func"] = _require_primary
-    return Redis.from_pool(BlockingConnectionPool(connection_class=kind, **options))
-
-
-def connect_async(endpoint: Endpoint, *, deadline: float, max_connections: int) -> aio.Redis:
-    """The same for the event loop that runs now."""
-    options = _pool_options(endpoint, deadline, max_connections)
-    options["retry"] = AioRetry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
-    kind: Any = _AIO_KINDS[options.pop("connection_class", Connection)]
-    if route := endpoint.route():
-        options |= _route_options(endpoint, route, deadline, kind)
-        encrypted = issubclass(kind, aio.SSLConnection)
-        kind = _AioRoutedSSLConnection if encrypted else _AioRoutedConnection
-        if endpoint.topology is Topology.SENTINEL:
-            options["redis_connect_func"] = _require_primary_async
-    return aio.Redis.from_pool(aio.BlockingConnectionPool(connection_class=kind, **options))
-
-
-_AIO_KINDS: Mapping[Any, Any] = {
-    Connection: aio.Connection,
-    SSLConnection: aio.SSLConnection,
-    UnixDomainSocketConnection: AioUnixConnection,
-}
-
-
-def _pool_options(endpoint: Endpoint, deadline: float, max_connections: int) -> dict[str, Any]:
     options = endpoint.options(deadline=deadline, max_connections=max_connections)
     if endpoint.credentials is not None:
         options["credential_provider"] = endpoint.credentials
-    return {**options, **endpoint.server_options}
+    options |= endpoint.server_options
+    kind = options.pop("connection_class", Connection)
+    if route := endpoint.route():
+        encrypted = issubclass(kind, SSLConnection)
+        options["guide"] = _guide(endpoint, route, _KINDS[kind], seconds=deadline / 2)
+        kind = kinds.RoutedTlsConnection if encrypted else kinds.RoutedConnection
+        if endpoint.topology is Topology.SENTINEL:
+            options["redis_connect_func"] = kinds.require_primary
+    return Redis.from_pool(BlockingConnectionPool(connection_class=kind, **options))
 
 
-def _route_options(endpoint: Endpoint, route: Route, deadline: float, kind: Any) -> dict[str, Any]:
-    options = {
+def _common_options(endpoint: Endpoint, retry: Any) -> dict[str, Any]:
+    options: dict[str, Any] = {"protocol": 2, "client_name": "jobcache", "retry": retry}
+    if endpoint.credentials is not None:
+        options["credential_provider"] = endpoint.credentials
+    options |= endpoint.server_options
+    for name in _OF_A_POOL:
+        options.pop(name, None)
+    return options
+
+
+def _guide(
+    endpoint: Endpoint, route: Route, kind: Any, *, seconds: float = 0.0, no_times: bool = False
+) -> Guide:
+    options: dict[str, Any] = {
         name: value for name, value in endpoint.server_options.items() if name.startswith("ssl_")
     }
+    if no_times:
+        options |= dict.fromkeys(_OWN_TIMES)
     credentials = endpoint.credentials
     if endpoint.topology is Topology.SENTINEL:
         credentials = endpoint.sentinel_credentials
-    guide = _Guide(route, deadline / 2, kind, {**options, "credential_provider": credentials})
-    return {"guide": guide}
-
-
-class _Guide:
-    """Finds the server to connect to: asks as a route tells.
-
-    Args:
-        route: the way.
-        budget: seconds that a search may take.
-        kind: class of the connections to those who are asked.
-        options: of those connections.
-    """
-
-    def __init__(self, route: Route, budget: float, kind: Any, options: Mapping[str, Any]) -> None:
-        self.route = route
-        self._budget = budget
-        self._kind = kind
-        self._options = options
-
-    def find(self) -> Address:
-        search = self.route.search(self._budget)
-        try:
-            inquiry = next(search)
-            while True:
-                try:
-                    reply = self._ask(inquiry)
-                except (RedisError, OSError) as error:
-                    inquiry = search.throw(AskFailedError(str(error)))
-                else:
-                    inquiry = search.send(reply)
-        except StopIteration as stop:
-            return cast(Address, stop.value)
-        except NoRouteError as error:
-            raise RedisConnectionError(str(error)) from None
-
-    async def find_async(self) -> Address:
-        search = self.route.search(self._budget)
-        try:
-            inquiry = next(search)
-            while True:
-                try:
-                    reply = await self._ask_async(inquiry)
-                except (RedisError, OSError) as error:
-                    inquiry = search.throw(AskFailedError(str(error)))
-                else:
-                    inquiry = search.send(reply)
-        except StopIteration as stop:
-            return cast(Address, stop.value)
-        except NoRouteError as error:
-            raise RedisConnectionError(str(error)) from None
-
-    def _ask(self, inquiry: Inquiry) -> Any:
-        connection = self._connection_for(inquiry)
-        try:
-            connection.connect()
-            connection.send_command(*inquiry.command)
-            return connection.read_response()
-        finally:
-            connection.disconnect()
-
-    async def _ask_async(self, inquiry: Inquiry) -> Any:
-        connection = self._connection_for(inquiry)
-        try:
-            await connection.connect()
-            await connection.send_command(*inquiry.command)
-            return await connection.read_response()
-        finally:
-            await connection.disconnect(nowait=True)
-
-    def _connection_for(self, inquiry: Inquiry) -> Any:
-        return self._kind(
-            host=inquiry.address.host,
-            port=inquiry.address.port,
-            protocol=2,
-            socket_connect_timeout=inquiry.seconds,
-            socket_timeout=inquiry.seconds,
-            **self._options,
-        )
-
-
-class _Routed:
-    """What a routed connection knows, whether sync or async."""
-
-    host: str
-    port: int
-
-    def __init__(self, *, guide: _Guide, **options: Any) -> None:
-        self._guide = guide
-        self._next: Address | None = None
-        super().__init__(**options)
-
-    def _take_next(self) -> Address | None:
-        address, self._next = self._next, None
-        return address
-
-    def _heed(self, error: RedisError) -> RedisConnectionError:
-        """Remember where to go instead; the error that makes a caller connect anew."""
-        here = Address(self.host, self.port)
-        route = self._guide.route
-        if isinstance(error, MovedError) and isinstance(route, ClusterRoute):
-            self._next = route.moved(str(error), here)
-        return RedisConnectionError(f"{here} is not in charge: {error}")
-
-
-class _RoutedConnection(_Routed, Connection):
-    def _connect(self) -> Any:
-        self.host, self.port = self._take_next() or self._guide.find()
-        return super()._connect()  # type: ignore[no-untyped-call]
-
-    def read_response(self, *args: Any, **options: Any) -> Any:
-        try:
-            return super().read_response(*args, **options)
-        except _NOT_IN_CHARGE as error:
-            self.disconnect()  # type: ignore[no-untyped-call]
-            raise self._heed(error) from error
-
-
-class _RoutedSSLConnection(_RoutedConnection, SSLConnection):
-    pass
-
-
-class _AioRoutedConnection(_Routed, aio.Connection):
-    async def _connect(self) -> None:
-        self.host, self.port = self._take_next() or await self._guide.find_async()
-        await super()._connect()  # type: ignore[no-untyped-call]
-
-    async def read_response(self, *args: Any, **options: Any) -> Any:
-        try:
-            return await super().read_response(*args, **options)
-        except _NOT_IN_CHARGE as error:
-            await self.disconnect(nowait=True)
-            raise self._heed(error) from error
-
-
-class _AioRoutedSSLConnection(_AioRoutedConnection, aio.SSLConnection):
-    pass
-
-
-def _require_primary(connection: Any) -> None:
-    """Refuse a server that a Sentinel takes for the primary, but that has been demoted."""
-    connection.on_connect()
-    connection.send_command("ROLE")
-    with suppress(NoPermissionError):  # its writes are refused if it is none
-        _check_role(connection, connection.read_response())
-
-
-async def _require_primary_async(connection: Any) -> None:
-    await connection.on_connect()
-    await connection.send_command("ROLE")
-    with suppress(NoPermissionError):
-        _check_role(connection, await connection.read_response())
-
-
-def _check_role(connection: Any, reply: Any) -> None:
-    if reply[0] not in (b"master", "master"):
-        raise RedisConnectionError(f"{connection.host}:{connection.port} is no primary")
+    return Guide(
+        route, seconds, kind, {**options, "credential_provider": credentials, "protocol": 2}
+    )

@@ -6,15 +6,13 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
+from jobcache.attempt import describe
 from jobcache.errors import CacheUnavailable
 from jobcache.plan import Ask, Pause, Plan, Run
 
 T = TypeVar("T")
-
-FAILURES = (RedisError, OSError)
-"""What the I/O of a conversation may raise."""
 
 
 @dataclass(slots=True)
@@ -44,7 +42,7 @@ def _run(step: Run, traits: ServerTraits) -> Generator[Ask, Any, Any]:
     while True:
         suffix = b"_RO" if step.script.read_only and traits.read_only_scripts else b""
         try:
-            return (yield Ask((verb + suffix, name, *rest)))
+            return (yield Ask((verb + suffix, name, *rest), step.renews))
         except NoScriptError:
             if verb == b"EVAL":
                 raise
@@ -57,5 +55,4 @@ def _run(step: Run, traits: ServerTraits) -> Generator[Ask, Any, Any]:
 
 def unavailable(where: str, error: Exception) -> CacheUnavailable:
     """The error that a caller sees when a conversation failed."""
-    what = str(error) or type(error).__name__
-    return CacheUnavailable(f"{where}: {what}")
+    return CacheUnavailable(f"{where}: {describe(error)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from itertools import zip_longest
 from typing import Any, NamedTuple, TypeAlias
 
@@ -14,7 +14,7 @@ from jobcache.ids import JobId
 from jobcache.keys import Keys
 from jobcache.memo import KnownAnswer, Memo
 from jobcache.models import JobMetadata
-from jobcache.plan import Plan, Run
+from jobcache.plan import Command, Plan, Run
 from jobcache.scripts import read_jobs_script
 from jobcache.source import Answer, Source
 
@@ -115,6 +115,7 @@ def read_page(
                 member_prefix,
                 keys.full(names.JOB_PREFIX),
             ),
+            renews=after is not None and attempt == 0,
         )
         header = Header(reply[0]).require_ready(source.where)
         memo.enter(header.epoch)
@@ -182,7 +183,7 @@ def resolve(
     for start in range(0, len(unknown), CHUNK):
         numbers = unknown[start : start + CHUNK]
         paths = [places[number].path for number in numbers]
-        reply = yield ask_for_jobs(source.keys, paths, NEVER)
+        reply = yield ask_for_jobs(source.keys, paths, NEVER, renews=start > 0)
         fetched, values_of = split_jobs(paths, reply[1])
         for number, place, values in zip(numbers, fetched, values_of, strict=True):
             if not settle and place.revision != places[number].revision:
@@ -200,11 +201,10 @@ def learn(memo: Memo, place: Place, values: Fields) -> ParsedJob | None:
     return job
 
 
-def ask_for_jobs(keys: Keys, paths: Sequence[bytes], since: Since) -> Run:
+def ask_for_jobs(keys: Keys, paths: Sequence[bytes], since: Since, *, renews: bool) -> Run:
     """Ask for some jobs; fields come along of those that were written later."""
-    return Run(
-        read_jobs_script("jobs"), (keys.meta,), (*since, keys.full(names.JOB_PREFIX), *paths)
-    )
+    args: Command = (*since, keys.full(names.JOB_PREFIX), *paths)
+    return Run(read_jobs_script("jobs"), (keys.meta,), args, renews)
 
 
 def list_jobs(
@@ -241,10 +241,4 @@ def list_jobs(
         )
         for job in rows.jobs:
             jobs.setdefault(job.path, job)
-    return Answer(build(jobs.values(), rows.header), rows.header)
-
-
-def build(jobs: Iterable[ParsedJob], header: Header) -> list[JobMetadata]:
-    """The models that a caller gets."""
-    vantage = header.vantage
-    return [job.build(vantage) for job in jobs]
+    return Answer.of([*jobs.values()], rows.header)

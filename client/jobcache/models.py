@@ -142,7 +142,7 @@ class CacheState(str, Enum):  # noqa: UP042 - as JobStatus
     """A first scan is under way; queries raise ``CacheNotReady``."""
     READY = "ready"
     DEGRADED = "degraded"
-    """Answers are whole but may be old: the refresher cannot read the status directory."""
+    """Answers are whole but may be old: the refresher cannot read the status directory, or Redis does not answer."""
 
 
 class Freshness(BaseModel):
@@ -159,6 +159,8 @@ class Freshness(BaseModel):
     """Grows with every write within an epoch; equal generations give equal answers."""
     epoch: str = ""
     """Changes when the cache is built anew, for example after ``FLUSHALL``."""
+    last_good: bool = False
+    """Whether Redis did not answer, and this is of an answer that this process got before (``stale_if_error``)."""
 
 
 class JobPage(BaseModel):

@@ -14,6 +14,9 @@ from jobcache.scripts import Script
 
 T = TypeVar("T")
 
+Command: TypeAlias = tuple[bytes | str | int, ...]
+"""A plain command and its arguments."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -22,18 +25,22 @@ class Run:
     script: Script
     keys: tuple[bytes, ...]
     args: tuple[bytes | str | int, ...] = ()
+    renews: bool = False
+    """Whether another part of a long answer begins, for which the deadline begins anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """Send one plain command."""
 
-    args: tuple[bytes | str | int, ...]
+    args: Command
+    renews: bool = False
+    """As of ``Run``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait some seconds; the reply is how many have passed since the plan began."""
+    """Wait some seconds; the reply is how many have passed since the plan began. The deadline begins anew."""
 
     seconds: float
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 from jobcache import keys as names
 from jobcache.codec import ParsedJob
 from jobcache.cursor import Cursor
@@ -18,7 +21,6 @@ from jobcache.listing import (
     Place,
     Since,
     ask_for_jobs,
-    build,
     learn,
     list_jobs,
     note,
@@ -29,7 +31,8 @@ from jobcache.listing import (
 from jobcache.models import Freshness, JobMetadata, JobPage, JobStatus
 from jobcache.plan import Ask, Pause, Plan, Run
 from jobcache.scripts import read_jobs_script, read_script
-from jobcache.source import Answer, Source
+from jobcache.source import Answer, Source, build
+from jobcache.stamp import Stamp
 
 MOST_AT_ONCE = 1000
 """Most running jobs that are read in the step that finds them; of most of them only the revision travels."""
@@ -90,19 +93,25 @@ def page(
     after = None if cursor is None else Cursor.read(cursor)
     if not _can_match(project, group):
         nothing = yield from _nothing(source)
-        empty = JobPage(jobs=[], total=0, cursor=None, freshness=nothing.header.freshness)
-        return Answer(empty, nothing.header)
+        return Answer(_build_empty_page, nothing.header)
     indexes = filter_indexes(project, group, wanted)
     rows = yield from read_page(
         source, indexes, limit=limit, signature=(*indexes, limit, cursor, "page"), after=after
     )
-    found = JobPage.model_construct(
-        jobs=build(rows.jobs, rows.header),
-        total=rows.found.total,
-        cursor=str(rows.found.last) if rows.found.last else None,
-        freshness=rows.header.freshness,
+    return Answer(partial(_build_page, rows.found, rows.jobs), rows.header, rows.jobs)
+
+
+def _build_empty_page(stamp: Stamp) -> JobPage:
+    return JobPage(jobs=[], total=0, cursor=None, freshness=stamp.freshness)
+
+
+def _build_page(found: Found, jobs: Sequence[ParsedJob], stamp: Stamp) -> JobPage:
+    return JobPage.model_construct(
+        jobs=build(jobs, stamp),
+        total=found.total,
+        cursor=str(found.last) if found.last else None,
+        freshness=stamp.freshness,
     )
-    return Answer(found, rows.header)
 
 
 def get_job(
@@ -112,7 +121,7 @@ def get_job(
     job = JobId.of(project, group, name, run_id)
     if job is None:
         nothing = yield from _nothing(source)
-        return Answer(None, nothing.header)
+        return Answer(_build_none, nothing.header)
     path, memo = job.path, source.memo
     key = source.keys.full(names.job_key(path))
     known = memo.known_revision(path)
@@ -121,14 +130,24 @@ def get_job(
         header = Header(reply[0]).require_ready(source.where)
         memo.enter(header.epoch)
         if not reply[1]:
-            return Answer(None, header)
+            return Answer(_build_none, header)
         revision, *fields = reply[1]
         parsed = (
             learn(memo, Place(path, revision), fields[0]) if fields else memo.get(path, revision)
         )
-        if parsed is not None or fields:
-            return Answer(parsed.build(header.vantage) if parsed else None, header)
+        if parsed is not None:
+            return Answer(partial(_build_job, parsed), header, (parsed,))
+        if fields:
+            return Answer(_build_none, header)
         known = b""  # it was dropped meanwhile
+
+
+def _build_job(job: ParsedJob, stamp: Stamp) -> JobMetadata:
+    return job.build(stamp.vantage)
+
+
+def _build_none(_: Stamp) -> None:
+    return None
 
 
 def get_job_runs(
@@ -175,7 +194,7 @@ def get_running_jobs(source: Source) -> Plan[Answer[list[JobMetadata]]]:
         else:
             paths, rows, of_one_moment = reply[1], reply[2], True
             for start in range(len(rows), len(paths), CHUNK):
-                some = yield ask_for_jobs(keys, paths[start : start + CHUNK], since)
+                some = yield ask_for_jobs(keys, paths[start : start + CHUNK], since, renews=True)
                 of_one_moment &= Header(some[0]).moment == header.moment
                 rows += some[1]
             places, fields = split_jobs(paths, rows)
@@ -189,7 +208,7 @@ def get_running_jobs(source: Source) -> Plan[Answer[list[JobMetadata]]]:
     # What took several steps may have changed on the way.
     fresh = [job for job in jobs or () if job.is_running and job.is_fresh(vantage)]
     fresh.sort(key=_newest_first, reverse=True)
-    return Answer(build(fresh, header), header)
+    return Answer.of(fresh, header)
 
 
 def freshness(source: Source) -> Plan[Freshness]:
@@ -225,7 +244,7 @@ def wait_until_ready(source: Source, timeout: float) -> Plan[Freshness]:
 def _nothing(source: Source) -> Plan[Answer[list[JobMetadata]]]:
     """The answer for names that no directory can bear: none, if the cache is ready to say so."""
     reply = yield Run(read_script("freshness"), (source.keys.meta,))
-    return Answer([], Header(reply[0]).require_ready(source.where))
+    return Answer.of((), Header(reply[0]).require_ready(source.where))
 
 
 def _can_match(project: str | None, group: str | None) -> bool:

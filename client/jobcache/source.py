@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
-from jobcache.header import Header
+from jobcache.codec import ParsedJob
 from jobcache.keys import Keys
 from jobcache.memo import Memo
+from jobcache.models import JobMetadata
+from jobcache.plan import Plan
+from jobcache.stamp import Stamp
+
+ANSWER_OVERHEAD = 2000
+"""Bytes of memory that an answer takes beside its jobs, about."""
 
 T = TypeVar("T")
 
@@ -25,5 +32,33 @@ class Source:
 class Answer(Generic[T]):
     """What a call returns, and how fresh it is."""
 
-    value: T
-    header: Header
+    build: Callable[[Stamp], T]
+    """Makes the value under a stamp; each time one that shares nothing that can be changed."""
+    header: Stamp
+    jobs: Sequence[ParsedJob] = ()
+    """What ``build`` holds on to."""
+
+    @property
+    def value(self) -> T:
+        """What the call returns."""
+        return self.build(self.header)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
+        return ANSWER_OVERHEAD + sum(job.size for job in self.jobs)
+
+    @classmethod
+    def of(cls, jobs: Sequence[ParsedJob], header: Stamp) -> Answer[list[JobMetadata]]:
+        """A listing of jobs."""
+        return Answer(lambda stamp: build(jobs, stamp), header, jobs)
+
+
+Query: TypeAlias = Callable[..., Plan[Answer[T]]]
+"""A call that reads: takes the source and the caller's arguments."""
+
+
+def build(jobs: Iterable[ParsedJob], stamp: Stamp) -> list[JobMetadata]:
+    """The models that a caller gets."""
+    vantage = stamp.vantage
+    return [job.build(vantage) for job in jobs]

@@ -25,21 +25,19 @@ _PROJECT_FIELDS = set(ProjectSummary.model_fields)
 def list_projects(source: Source) -> Plan[Answer[list[ProjectSummary]]]:
     """Every project, by name."""
     summary, header = yield from _summary(source)
-    return Answer(_build_projects(summary), header)
+    return Answer(lambda _: _build_projects(summary), header)
 
 
 def get_dashboard_stats(source: Source) -> Plan[Answer[DashboardStats]]:
     """Totals of everything and of every project."""
     summary, header = yield from _summary(source)
-    projects = _build_projects(summary)
-    stats = DashboardStats.model_construct(**summary.counts, total_checkpoints=0, projects=projects)
-    return Answer(stats, header)
+    return Answer(lambda _: _build_stats(summary), header)
 
 
 def counts(source: Source) -> Plan[Answer[JobCounts]]:
     """Totals by status."""
     summary, header = yield from _summary(source)
-    return Answer(assemble(JobCounts, {**summary.counts}, _COUNTS_FIELDS), header)
+    return Answer(lambda _: assemble(JobCounts, {**summary.counts}, _COUNTS_FIELDS), header)
 
 
 class _Project(NamedTuple):
@@ -105,6 +103,11 @@ def _by_status(totals: Sequence[int]) -> dict[str, int]:
     named = dict(zip(_STATUSES, by_status, strict=True))
     stale = named[JobStatus.RUNNING.value] - fresh
     return {"total_jobs": total, **named, JobStatus.RUNNING.value: fresh, "stale": stale}
+
+
+def _build_stats(summary: _Summary) -> DashboardStats:
+    totals = {**summary.counts, "total_checkpoints": 0, "projects": _build_projects(summary)}
+    return assemble(DashboardStats, totals, _STATS_FIELDS)
 
 
 def _build_projects(summary: _Summary) -> list[ProjectSummary]:

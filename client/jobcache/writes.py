@@ -51,7 +51,11 @@ def delete_job(
             ),
         )
         if reply[1] != b"changed":
-            return Answer(reply[1] == b"deleted", Header(reply[0]))
+            return _outcome(reply[1] == b"deleted", Header(reply[0]))
+
+
+def _outcome(was_there: bool, header: Header) -> Answer[bool]:
+    return Answer(lambda _: was_there, header)
 
 
 def _known(job: JobId, row: Sequence[Any]) -> tuple[bytes, frozenset[Entry]]:

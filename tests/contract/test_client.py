@@ -559,20 +559,24 @@ class TestNamespaces:
 
 class TestMemo:
     def test_one_round_trip_cold_warm_and_after_changes(
-        self, real_server: RunningServer, status_dir: Path, namespace: str
+        self,
+        real_server: RunningServer,
+        status_dir: Path,
+        namespace: str,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         for number in range(30):
             write_run(status_dir, ("p", f"g{number % 3}", "n", f"r{number:02}"))
         with Rig(real_server.url, status_dir, namespace) as rig:
             rig.refresh()
             trips: list[int] = []
-            original: Any = rig.cache._redis.execute_command
+            original: Any = rig.cache._exchange
 
             def counted(*args: Any) -> Any:
                 trips.append(1)
                 return original(*args)
 
-            rig.cache._redis.execute_command = counted  # type: ignore[method-assign]
+            monkeypatch.setattr(rig.cache, "_exchange", counted)
             for change in (None, None, ("p", "g0", "n", "r00"), ("p", "g1", "n", "new")):
                 if change:
                     write_run(status_dir, change, status="running", slurm_job_id="changed")
@@ -595,20 +599,24 @@ class TestMemo:
                 assert_agrees(rig)
 
     def test_an_answer_travels_once_in_a_generation(
-        self, real_server: RunningServer, status_dir: Path, namespace: str
+        self,
+        real_server: RunningServer,
+        status_dir: Path,
+        namespace: str,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         for number in range(30):
             write_run(status_dir, ("p", f"g{number % 3}", "n", f"r{number:02}"), status="running")
         with Rig(real_server.url, status_dir, namespace) as rig:
             rig.refresh()
             replies: list[Any] = []
-            original: Any = rig.cache._redis.execute_command
+            original: Any = rig.cache._exchange
 
             def kept(*args: Any) -> Any:
                 replies.append(original(*args))
                 return replies[-1]
 
-            rig.cache._redis.execute_command = kept  # type: ignore[method-assign]
+            monkeypatch.setattr(rig.cache, "_exchange", kept)
             calls: list[Callable[[], Any]] = [
                 lambda: rig.cache.list_all_jobs(),
                 lambda: rig.cache.list_all_jobs("p", "g1", "running", limit=5),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobcache import AsyncJobCache, CacheState, CacheUnavailable, ConfigError, JobCache
-from jobcache.connect import connect, connect_async
+from jobcache.connect import connect, make_async_pool, make_pool
 from jobcache.credentials import PASSWORD_FILE_VARIABLE
 from jobcache.endpoint import Endpoint
 from jobcache_refresher import LocalJobCache, Refresher
@@ -367,12 +367,14 @@ def test_a_password_is_never_shown(url: str) -> None:
     pool = client.connection_pool
 
     async def show() -> str:
-        other = connect_async(endpoint, deadline=0.1, max_connections=1)
-        return repr((other, other.connection_pool, other.connection_pool.make_connection()))
+        other = make_async_pool(endpoint, size=1)
+        return repr((other, other.make_connection()))
 
     cache = JobCache(url, deadline=0.1)
     settings = Settings.create(status_dir="/status", url=url)
-    shown = [endpoint, client, pool, pool.make_connection(), cache, asyncio.run(show()), settings]
+    own = make_pool(endpoint, size=1)
+    shown = [endpoint, client, pool, pool.make_connection(), own, own.make_connection(), cache]
+    shown += [asyncio.run(show()), settings]
     text = repr(shown) + endpoint.shown + str(settings)
     with pytest.raises(CacheUnavailable) as failed:
         cache.freshness()

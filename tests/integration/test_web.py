@@ -21,7 +21,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from jobcache import AsyncJobCache, JobCache, JobStatus
+from jobcache import AsyncJobCache, ConfigError, JobCache, JobStatus
 from jobcache.keys import Keys
 from jobcache.web import JobApi
 from jobcache_refresher import Refresher
@@ -330,6 +330,41 @@ class TestRefusals:
             assert "127.0.0.1" in answer.text
             assert "Traceback" not in answer.text
             assert api.get("/").status_code == 200
+
+    def test_old_answers_while_redis_is_away(
+        self, server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Configured by the environment; each says that it is an old one, and how old."""
+        address, path = server.url.rsplit("@", 1)
+        way = tmp_path / "way.sock"
+        os.link(path, way)
+        monkeypatch.setenv("JOBCACHE_REDIS_URL", f"{address}@{way}?max_connections=1")
+        monkeypatch.setenv("JOBCACHE_NAMESPACE", NAMESPACE)
+        monkeypatch.setenv("JOBCACHE_STALE_IF_ERROR", "60")
+        app = JobApi()
+        with closing(Api(app, app._cache)) as api:
+            new = api.get("/api/jobs?limit=5")
+            assert "x-jobcache-last-good" not in new.headers
+            api.get("/api/health")
+            way.unlink()
+            api._loop.run(app._cache.stop())
+            old = api.get("/api/jobs?limit=5")
+            assert old.status_code == 200
+            assert old.json()["jobs"] == new.json()["jobs"]
+            assert old.headers["x-jobcache-last-good"] == "true"
+            assert old.headers["x-jobcache-state"] == "degraded"
+            assert float(old.headers["x-jobcache-age"]) > float(new.headers["x-jobcache-age"])
+            assert old.json()["freshness"]["last_good"] is True
+            assert api.get("/api/jobs?limit=6").status_code == 503
+            health = api.get("/api/health")
+            assert health.status_code == 200
+            assert health.json()["reason"]
+
+    def test_a_bad_setting_for_old_answers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for bad in ("soon", "-1", "inf"):
+            monkeypatch.setenv("JOBCACHE_STALE_IF_ERROR", bad)
+            with pytest.raises(ConfigError, match="JOBCACHE_STALE_IF_ERROR"):
+                _ = JobApi()._cache
 
     def test_before_a_refresher_has_run(self, valkey: RunningServer, namespace: str) -> None:
         with api_of(valkey.url, namespace) as api:

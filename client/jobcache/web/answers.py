@@ -55,13 +55,14 @@ def answer(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = 
 
 
 def freshness_headers(fresh: Freshness) -> dict[str, str]:
-    """How fresh an answer is; the age in seconds, while there is one."""
+    """How fresh an answer is; the age in seconds, while there is one; and whether it is an old one."""
     age = {} if fresh.age is None else {"X-Jobcache-Age": f"{fresh.age:.3f}"}
     return {
         "X-Jobcache-State": fresh.state.value,
         "X-Jobcache-Epoch": fresh.epoch,
         "X-Jobcache-Generation": str(fresh.generation),
         **age,
+        **({"X-Jobcache-Last-Good": "true"} if fresh.last_good else {}),
     }
 
 

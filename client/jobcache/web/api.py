@@ -15,6 +15,7 @@ from jobcache.aio import AsyncJobCache
 from jobcache.cursor import Cursor
 from jobcache.errors import CacheNotReady, CacheUnavailable, ConfigError, SchemaMismatch
 from jobcache.keys import check_namespace
+from jobcache.lastgood import check_stale_if_error
 from jobcache.listing import CHUNK
 from jobcache.models import Freshness
 from jobcache.queries import read_status
@@ -40,6 +41,10 @@ ENDPOINTS = {
     "/api/health": "200 when ready or degraded, else 503",
 }
 """What ``GET /`` lists: the paths, and the parameters of each with their defaults."""
+
+
+STALE_IF_ERROR_VARIABLE = "JOBCACHE_STALE_IF_ERROR"
+"""Seconds for which old answers may stand in while Redis does not answer; empty for none."""
 
 
 class JobApi:
@@ -96,7 +101,9 @@ class JobApi:
     @property
     def _cache(self) -> AsyncJobCache:
         if self._configured is None:
-            self._configured = AsyncJobCache(namespace=_configured_namespace())
+            self._configured = AsyncJobCache(
+                namespace=_configured_namespace(), stale_if_error=_configured_stale_if_error()
+            )
         return self._configured
 
     # Endpoints
@@ -188,6 +195,18 @@ class JobApi:
 
     def _answer(self, body: dict[str, Any], *, status: int = 200) -> Response:
         return answer(body, status=status, headers=freshness_headers(self._fresh))
+
+
+def _configured_stale_if_error() -> float | None:
+    text = os.environ.get(STALE_IF_ERROR_VARIABLE)
+    if not text:
+        return None
+    try:
+        return check_stale_if_error(float(text))
+    except ValueError:
+        raise ConfigError(
+            f"{STALE_IF_ERROR_VARIABLE}={text!r}: use a number of seconds from 0, or leave it empty"
+        ) from None
 
 
 def _configured_namespace() -> str:

@@ -1,0 +1,57 @@
+"""How much time an exchange has left. Without I/O."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from jobcache.errors import ConfigError
+
+Clock = Callable[[], float]
+"""A monotonic clock, in seconds."""
+
+
+class Budget:
+    """Until when what is under way may take; whoever begins something else sets ``ends`` anew.
+
+    Args:
+        ends: end on the monotonic clock, in seconds; by default never.
+    """
+
+    __slots__ = ("ends",)
+
+    def __init__(self, ends: float = math.inf) -> None:
+        self.ends = ends
+
+    @classmethod
+    def of(cls, seconds: float) -> Budget:
+        """One that begins now."""
+        return cls(time.monotonic() + seconds)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is an end."""
+        return self.ends < math.inf
+
+    def left(self) -> float:
+        """Seconds that are left, more than none.
+
+        Raises:
+            TimeoutError: there are none.
+        """
+        left = self.ends - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("no time is left")
+        return left
+
+
+def check_deadline(seconds: float) -> float:
+    """The deadline that a caller means.
+
+    Raises:
+        ConfigError: it is no time that could be kept.
+    """
+    if not 0 < seconds < math.inf:
+        raise ConfigError(f"deadline={seconds}: use a number of seconds above 0")
+    return seconds

@@ -1,0 +1,1 @@
+"""Applications that tests run under gunicorn. They use the cache when imported: with --preload before the fork."""

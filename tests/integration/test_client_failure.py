@@ -1,0 +1,590 @@
+"""Every call returns or raises within its deadline, whatever the server does; and what is away is left in peace."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobcache import (
+    AsyncJobCache,
+    CacheNotReady,
+    CacheState,
+    CacheUnavailable,
+    JobCache,
+)
+from tests.faults.oracle.proxy import Mode, Proxy
+from tests.harness import Rig
+from tests.hostile import OK, RESET_AFTER, after_handshake, black_hole, hostile, refusing, silent
+from tests.servers import RunningServer
+from tests.trees import Names, delete_run, write_run
+
+DEADLINE = 0.5
+SLACK = 0.3
+"""Seconds beyond a deadline that a call may take on a machine that is busy."""
+RUN: Names = ("p", "g", "n", "r1")
+
+
+class Caller:
+    """The same calls on either client."""
+
+    def __init__(self, kind: str, url: str, **options: Any) -> None:
+        self._loop = asyncio.Runner() if kind == "async" else None
+        made = AsyncJobCache if self._loop else JobCache
+        self.cache: Any = made(url, **{"deadline": DEADLINE, **options})
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            answer = getattr(self.cache, name)(*args, **options)
+            if self._loop is None:
+                return list(answer) if name == "changes" else answer
+            if name == "changes":
+                return self._loop.run(collect(answer))
+            return self._loop.run(answer)
+
+        return call
+
+    @property
+    def last_freshness(self) -> Any:
+        async def read() -> Any:
+            return self.cache.last_freshness
+
+        return self._loop.run(read()) if self._loop else self.cache.last_freshness
+
+    def close(self) -> None:
+        if self._loop is None:
+            self.cache.close()
+        else:
+            self._loop.run(self.cache.stop())
+            self._loop.close()
+
+
+async def collect(changes: Any) -> list[Any]:
+    return [change async for change in changes]
+
+
+@pytest.fixture(params=["sync", "async"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each client in turn."""
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def calling(kind: str) -> Iterator[Callable[..., Caller]]:
+    """Makes callers."""
+    with ExitStack() as stack:
+
+        def make(url: str, **options: Any) -> Caller:
+            return stack.enter_context(contextlib.closing(Caller(kind, url, **options)))
+
+        yield make
+
+
+@pytest.fixture
+def proxy(valkey: RunningServer) -> Iterator[Proxy]:
+    """A way to the real server that can be disturbed."""
+    proxy = Proxy(valkey.url.rpartition("@")[2].removeprefix("unix://"))
+    proxy.url = proxy.url.replace("redis://", f"redis://{credentials(valkey)}")
+    proxy.start()
+    yield proxy
+    proxy.end()
+
+
+def credentials(server: RunningServer) -> str:
+    return server.url.removeprefix("unix://").rpartition("@")[0] + "@"
+
+
+def assert_fails_in_time(call: Callable[[], Any], match: str = ".", most: float = DEADLINE) -> None:
+    began = time.monotonic()
+    with pytest.raises(CacheUnavailable, match=match):
+        call()
+    assert time.monotonic() - began < most + SLACK
+
+
+@contextlib.contextmanager
+def answering(reply: Any) -> Iterator[str]:
+    with hostile(after_handshake(reply)) as server:
+        yield server.url
+
+
+@contextlib.contextmanager
+def dripping_handshake() -> Iterator[str]:
+    with hostile(lambda command: 0.05) as server:
+        yield server.url
+
+
+@contextlib.contextmanager
+def dripping_tls() -> Iterator[str]:
+    with silent() as url:
+        yield url.replace("redis://", "rediss://")
+
+
+@contextlib.contextmanager
+def silent_socket() -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{directory}/s")
+        listener.listen()
+        yield f"unix://{directory}/s"
+
+
+@contextlib.contextmanager
+def silent_sentinels() -> Iterator[str]:
+    """The first Sentinel hangs, the second names a primary that hangs."""
+    with silent() as first, silent() as primary:
+        port = primary.split(":")[2].removesuffix("/0").encode()
+        address = b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%b\r\n" % (len(port), port)
+        with hostile(lambda command: address if command[0] == b"SENTINEL" else OK) as second:
+            seeds = [url.removeprefix("redis://").removesuffix("/0") for url in (first, second.url)]
+            yield f"redis+sentinel://{','.join(seeds)}/jobs"
+
+
+@contextlib.contextmanager
+def silent_cluster() -> Iterator[str]:
+    """The node that serves the slot hangs."""
+    with silent() as owner:
+        port = owner.split(":")[2].removesuffix("/0").encode()
+        slots = b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:%b\r\n" % port
+        with hostile(lambda command: slots if command[0] == b"CLUSTER" else OK) as node:
+            yield node.url.replace("redis://", "redis+cluster://").removesuffix("/0")
+
+
+FAILING: dict[str, tuple[Callable[[], AbstractContextManager[str]], str]] = {
+    "refused": (refusing, "refused|111"),
+    "black hole": (black_hole, "(?i)time"),
+    "accepts and is silent": (silent, "(?i)time"),
+    "silent after the handshake": (lambda: answering(None), "(?i)time"),
+    "drips the handshake": (dripping_handshake, "(?i)time"),
+    "drips a reply": (lambda: answering(0.05), "(?i)time"),
+    "resets in a reply": (lambda: answering(b"$100\r\nx" + RESET_AFTER), "reset"),
+    "ends in a reply": (lambda: answering(RESET_AFTER), "(?i)clos|reset"),
+    "loading": (lambda: answering(b"-LOADING Redis is loading\r\n"), "loading"),
+    "no script": (lambda: answering(b"-NOSCRIPT No matching script\r\n"), "matching script"),
+    "wrong type": (lambda: answering(b"-WRONGTYPE wrong kind of value\r\n"), "wrong kind"),
+    "silent in TLS": (dripping_tls, "(?i)time"),
+    "silent socket": (silent_socket, "(?i)time"),
+    "Sentinel and primary are silent": (silent_sentinels, "(?i)time"),
+    "node of a Cluster is silent": (silent_cluster, "(?i)time"),
+}
+
+
+class TestDeadline:
+    @pytest.mark.parametrize("how", FAILING)
+    def test_whatever_the_server_does(self, how: str, calling: Callable[..., Caller]) -> None:
+        start, match = FAILING[how]
+        with start() as url:
+            caller = calling(url, breaker=False)
+            assert_fails_in_time(caller.list_all_jobs, match)
+
+    def test_a_kept_connection_was_closed_and_the_next_one_hangs(
+        self, calling: Callable[..., Caller]
+    ) -> None:
+        """The retry is within the same deadline."""
+        with hostile(after_handshake(b"*0\r\n")) as server:
+            caller = calling(server.url)
+            assert caller.meta() == {}
+
+            def answers(command: list[bytes]) -> Any:
+                time.sleep(DEADLINE / 2)
+                return RESET_AFTER if server.accepted == 1 else None
+
+            server.answers = answers
+            assert_fails_in_time(caller.meta, "(?i)time")
+            assert server.accepted == 2
+
+    def test_a_kept_connection_was_closed_and_the_next_one_serves(
+        self, calling: Callable[..., Caller]
+    ) -> None:
+        with hostile(after_handshake(b"*0\r\n")) as server:
+            caller = calling(server.url)
+            caller.meta()
+            server.answers = lambda command: (
+                RESET_AFTER if server.accepted == 1 else after_handshake(b"*0\r\n")(command)
+            )
+            assert caller.meta() == {}
+
+    def test_other_kept_connections_are_given_up_with_one_that_is_dead(self) -> None:
+        """Or each of them would cost a deadline."""
+        with hostile(after_handshake(b"*0\r\n")) as server:
+            cache = JobCache(server.url, deadline=DEADLINE, max_connections=4, breaker=False)
+            together = threading.Barrier(4)
+            slow = threading.Event()
+
+            def answers(command: list[bytes]) -> Any:
+                slow.wait(0.1)
+                return after_handshake(b"*0\r\n")(command)
+
+            server.answers = answers
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(lambda _: (together.wait(), cache.meta()), range(4)))
+            assert server.accepted == 4
+            server.answers = lambda command: None
+            assert_fails_in_time(cache.meta)
+            server.answers = after_handshake(b"*0\r\n")
+            assert cache.meta() == {}
+            assert server.accepted == 5
+
+    def test_a_name_server_that_hangs(
+        self, calling: Callable[..., Caller], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ended = threading.Event()
+        known = socket.getaddrinfo
+
+        def hang(host: Any, *args: Any, **options: Any) -> Any:
+            if host == "redis.example" and not options.get("flags"):
+                ended.wait(10)
+                raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure")
+            return known(host, *args, **options)
+
+        monkeypatch.setattr(socket, "getaddrinfo", hang)
+        try:
+            caller = calling("redis://redis.example:6379/0", breaker=False)
+            assert_fails_in_time(caller.freshness, "(?i)time")
+        finally:
+            ended.set()
+
+    def test_an_address_that_leads_nowhere_leaves_time_for_the_next(
+        self, calling: Callable[..., Caller], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As where a name has an IPv6 address that no packet reaches."""
+        known = socket.getaddrinfo
+
+        def both(host: Any, port: Any, *args: Any, **options: Any) -> Any:
+            if host != "redis.example":
+                return known(host, port, *args, **options)
+            if options.get("flags"):
+                raise socket.gaierror
+            return [known(host, port, *args, **options)[0] for host in (nowhere, "127.0.0.1")]
+
+        monkeypatch.setattr(socket, "getaddrinfo", both)
+        with hostile(after_handshake(b"*0\r\n")) as reached, black_hole(reached.port) as hole:
+            nowhere = hole.split("//")[1].split(":")[0]
+            assert calling(f"redis://redis.example:{reached.port}/0").meta() == {}
+
+    def test_a_pool_that_others_use_up(self, calling: Callable[..., Caller]) -> None:
+        with silent() as url:
+            caller = calling(url, max_connections=1, breaker=False)
+            if isinstance(caller.cache, JobCache):
+                with ThreadPoolExecutor(4) as pool:
+                    began = time.monotonic()
+                    refusals = [pool.submit(refusal_of, caller.cache.freshness) for _ in range(4)]
+                    texts = [refusal.result() for refusal in refusals]
+                    took = time.monotonic() - began
+            else:
+
+                async def ask_all() -> list[Any]:
+                    calls = [caller.cache.freshness() for _ in range(4)]
+                    return await asyncio.gather(*calls, return_exceptions=True)
+
+                began = time.monotonic()
+                texts = [str(error) for error in caller._loop.run(ask_all())]  # type: ignore[union-attr]
+                took = time.monotonic() - began
+        assert took < DEADLINE + SLACK
+        assert any("all 1 are in use" in text for text in texts)
+
+    def test_a_call_of_several_exchanges_has_one_deadline(
+        self, proxy: Proxy, namespace: str, status_dir: Path, calling: Callable[..., Caller]
+    ) -> None:
+        write_run(status_dir, RUN)
+        with rig_behind(proxy, status_dir, namespace) as rig:
+            rig.settle()
+            caller = calling(proxy.url, namespace=namespace)
+            caller.freshness()
+            proxy.set(Mode.DELAY, 0.18)  # for a request, and for a reply: 0.36 s each exchange
+            assert_fails_in_time(lambda: caller.delete_job(*RUN), "(?i)time")
+            proxy.set(Mode.PASS)
+
+    def test_a_long_listing_has_one_for_each_part(
+        self, proxy: Proxy, namespace: str, status_dir: Path, calling: Callable[..., Caller]
+    ) -> None:
+        for number in range(650):
+            write_run(status_dir, ("p", "g", "n", f"r{number:03}"), config={})
+        with rig_behind(proxy, status_dir, namespace) as rig:
+            rig.settle()
+            caller = calling(proxy.url, namespace=namespace, memo_bytes=0, deadline=1.0)
+            caller.freshness()
+            proxy.set(Mode.DELAY, 0.13)  # for a request, and for each piece of a reply
+            began = time.monotonic()
+            assert len(caller.list_all_jobs(limit=None)) == 650
+            assert time.monotonic() - began > 1.0
+
+    @pytest.mark.parametrize("call", ["start", "changes", "refresh"])
+    def test_calls_that_wait_take_their_time_and_one_deadline(
+        self, call: str, proxy: Proxy, namespace: str, calling: Callable[..., Caller]
+    ) -> None:
+        """The server hangs while they wait."""
+        caller = calling(proxy.url, namespace=namespace, ready_timeout=30.0)
+        options: dict[str, Any] = {
+            "start": {},
+            "changes": {"wait": 30.0},
+            "refresh": {"wait": True, "timeout": 30.0},
+        }[call]
+        timer = threading.Timer(0.3, proxy.set, (Mode.SWALLOW,))
+        timer.start()
+        began = time.monotonic()
+        with pytest.raises((CacheUnavailable, CacheNotReady)):
+            asyncio_start(caller) if call == "start" else getattr(caller, call)(**options)
+        assert time.monotonic() - began < 0.3 + 0.25 + DEADLINE + SLACK
+        timer.join()
+
+    def test_waiting_is_not_the_servers_time(
+        self, valkey_rig: Rig, calling: Callable[..., Caller]
+    ) -> None:
+        options = {"namespace": valkey_rig.namespace, "deadline": 0.3, "ready_timeout": 0.7}
+        caller = calling(valkey_rig.url, **options)
+        with pytest.raises(CacheNotReady, match="waited"):
+            asyncio_start(caller)
+        valkey_rig.settle()
+        assert caller.changes(wait=0.7) == []
+        with pytest.raises(CacheUnavailable, match="no refresher completed a scan"):
+            caller.refresh(wait=True, timeout=0.7)
+
+
+def asyncio_start(caller: Caller) -> None:
+    if isinstance(caller.cache, JobCache):
+        caller.cache.open()
+    else:
+        caller.start()
+
+
+def refusal_of(call: Callable[[], Any]) -> str:
+    with pytest.raises(CacheUnavailable) as refused:
+        call()
+    return str(refused.value)
+
+
+@contextlib.contextmanager
+def rig_behind(proxy: Proxy, status_dir: Path, namespace: str) -> Iterator[Rig]:
+    """A refresher that goes the same way, while it passes."""
+    with Rig(proxy.url, status_dir, namespace) as rig:
+        try:
+            yield rig
+        finally:
+            proxy.set(Mode.PASS)
+            time.sleep(0.05)
+
+
+class TestBreaker:
+    def test_calls_fail_at_once_while_one_at_a_time_tries(
+        self, calling: Callable[..., Caller]
+    ) -> None:
+        with hostile(lambda command: None) as server:
+            caller = calling(server.url)
+            assert_fails_in_time(caller.freshness)
+            began = time.monotonic()
+            refused = 0
+            while time.monotonic() - began < 0.02:
+                assert_fails_in_time(caller.freshness, r"no answer for 0\.\d s \(.*asked again", 0)
+                refused += 1
+            assert refused
+            assert server.accepted == 1
+
+    def test_no_storm_of_connections_to_a_server_that_refuses(
+        self, calling: Callable[..., Caller], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with hostile(lambda command: RESET_AFTER) as server:
+            caller = calling(server.url)
+            began = time.monotonic()
+            while time.monotonic() - began < 0.5:
+                assert_fails_in_time(caller.freshness)
+                time.sleep(0.005)
+            # Two that opened it, and tries after about 0.1, 0.2 and 0.4 s.
+            assert 3 <= server.accepted <= 7
+
+    def test_many_threads_share_one_verdict(self) -> None:
+        with hostile(lambda command: None) as server:
+            cache = JobCache(server.url, deadline=DEADLINE, max_connections=4)
+            assert_fails_in_time(cache.freshness)
+            before = server.accepted
+            with ThreadPoolExecutor(16) as pool:
+                ends = time.monotonic() + 1.0
+
+                def ask(_: int) -> None:
+                    while time.monotonic() < ends:
+                        assert_fails_in_time(cache.freshness)
+                        time.sleep(0.01)
+
+                list(pool.map(ask, range(16)))
+            assert 1 <= server.accepted - before <= 4
+
+    def test_a_server_that_is_back_is_noticed_within_a_second(
+        self, proxy: Proxy, calling: Callable[..., Caller]
+    ) -> None:
+        caller = calling(proxy.url)
+        caller.freshness()
+        proxy.set(Mode.CUT)
+        ends = time.monotonic() + 2
+        while time.monotonic() < ends:
+            with pytest.raises(CacheUnavailable):
+                caller.freshness()
+            time.sleep(0.02)
+        proxy.set(Mode.PASS)
+        back = time.monotonic()
+        while True:
+            with contextlib.suppress(CacheUnavailable):
+                caller.freshness()
+                break
+            assert time.monotonic() - back < 1.0 + SLACK
+            time.sleep(0.01)
+
+    def test_what_the_server_says_never_opens_it(
+        self, valkey: RunningServer, valkey_rig: Rig, calling: Callable[..., Caller]
+    ) -> None:
+        rig = valkey_rig
+        caller = calling(rig.url, namespace=rig.namespace)
+        for _ in range(5):
+            with pytest.raises(CacheNotReady):
+                caller.list_all_jobs()
+        write_run(rig.status_dir, RUN)
+        rig.settle()
+        with valkey.client() as redis:
+            kept: Any = redis.dump(rig.refresher.keys.meta)
+            redis.set(rig.refresher.keys.meta, "wrong")
+            for _ in range(5):
+                with pytest.raises(CacheUnavailable, match=r"WRONGTYPE|wrong kind"):
+                    caller.list_all_jobs()
+            redis.restore(rig.refresher.keys.meta, 0, kept, replace=True)
+        assert len(caller.list_all_jobs()) == 1
+
+    @pytest.mark.parametrize("says", ["-LOADING loading", "-NOPERM no right", "-WRONGPASS wrong"])
+    def test_nor_does_a_refusal(self, says: str, calling: Callable[..., Caller]) -> None:
+        with hostile(lambda command: says.encode() + b"\r\n") as server:
+            caller = calling(server.url.replace("redis://", "redis://u:p@"))
+            for _ in range(5):
+                assert_fails_in_time(caller.freshness, says.split()[1])
+            server.answers = lambda command: OK if command[0] != b"HGETALL" else b"*0\r\n"
+            assert caller.meta() == {}
+
+    def test_a_short_rest_of_a_deadline_is_no_verdict(
+        self,
+    ) -> None:
+        """Who waited for a connection until the end tells nothing of the server."""
+        with hostile(after_handshake(None)) as server:
+            cache = JobCache(server.url, deadline=DEADLINE, max_connections=1)
+            pool = cache._here.get().pool
+            pool.acquire(1)
+            release = threading.Timer(DEADLINE * 0.7, pool.release)
+            release.start()
+            assert_fails_in_time(cache.freshness, "(?i)time")
+            release.join()
+            assert "asked again" not in refusal_of(cache.freshness)
+            assert "asked again" in refusal_of(cache.freshness)
+
+
+class TestStaleIfError:
+    @pytest.fixture
+    def filled(self, proxy: Proxy, status_dir: Path, namespace: str) -> Iterator[Rig]:
+        for number in range(3):
+            write_run(status_dir, ("p", "g", "n", f"r{number}"), config={"a": {"b": 1}})
+        with Rig(proxy.url, status_dir, namespace) as rig:
+            rig.settle()
+            yield rig
+            proxy.set(Mode.PASS)
+            time.sleep(0.05)
+
+    def test_every_query(self, filled: Rig, proxy: Proxy, calling: Callable[..., Caller]) -> None:
+        caller = calling(proxy.url, namespace=filled.namespace, stale_if_error=60.0)
+        queries: list[Callable[[], Any]] = [
+            caller.list_all_jobs,
+            lambda: caller.list_all_jobs(project="p", status="running"),
+            lambda: caller.list_all_jobs(project="a/b"),
+            lambda: caller.page(limit=2).jobs,
+            lambda: caller.get_job("p", "g", "n", "r1"),
+            lambda: caller.get_job("p", "g", "n", "other"),
+            lambda: caller.get_job_runs("p", "g", "n"),
+            caller.list_projects,
+            caller.get_running_jobs,
+            caller.get_recent_jobs,
+            caller.get_dashboard_stats,
+            caller.counts,
+        ]
+        new = [query() for query in queries]
+        assert not caller.last_freshness.last_good
+        age = caller.last_freshness.age
+        proxy.set(Mode.CUT)
+        time.sleep(0.2)
+        for query, answer in zip(queries, new, strict=True):
+            assert query() == answer
+            fresh = caller.last_freshness
+            assert fresh.last_good
+            assert fresh.state is CacheState.DEGRADED
+            assert fresh.reason
+            assert age + 0.2 <= fresh.age < age + 10
+        assert caller.page(limit=2).freshness.last_good
+        listed = caller.list_all_jobs()
+        listed[0].config["a"]["b"] = 2
+        listed.clear()
+        assert [job.config for job in caller.list_all_jobs()] == [{"a": {"b": 1}}] * 3
+        others: list[Callable[[], Any]] = [
+            lambda: caller.list_all_jobs(limit=2),
+            lambda: caller.delete_job(*RUN),
+            lambda: caller.invalidate(*RUN),
+            caller.refresh,
+            caller.freshness,
+            caller.meta,
+        ]
+        for call in others:
+            with pytest.raises(CacheUnavailable):
+                call()
+
+    def test_off_by_default_and_bounded_in_age(
+        self, filled: Rig, proxy: Proxy, calling: Callable[..., Caller]
+    ) -> None:
+        off = calling(proxy.url, namespace=filled.namespace)
+        brief = calling(proxy.url, namespace=filled.namespace, stale_if_error=0.3)
+        for caller in (off, brief):
+            caller.counts()
+        proxy.set(Mode.CUT)
+        time.sleep(0.05)
+        with pytest.raises(CacheUnavailable):
+            off.counts()
+        brief.counts()
+        time.sleep(0.3)
+        with pytest.raises(CacheUnavailable):
+            brief.counts()
+
+    def test_not_what_this_process_deleted_nor_what_was_lost(
+        self, valkey: RunningServer, filled: Rig, proxy: Proxy, calling: Callable[..., Caller]
+    ) -> None:
+        caller = calling(proxy.url, namespace=filled.namespace, stale_if_error=60.0)
+        caller.list_all_jobs()
+        delete_run(filled.status_dir, RUN)
+        caller.delete_job(*RUN)
+        counted = caller.counts()
+        proxy.set(Mode.CUT)
+        time.sleep(0.05)
+        with pytest.raises(CacheUnavailable):
+            caller.list_all_jobs()
+        assert caller.counts() == counted
+        proxy.set(Mode.PASS)
+        time.sleep(0.05)
+        with valkey.client() as redis:
+            redis.delete(filled.refresher.keys.meta)
+        eventually_raises(caller.counts, CacheNotReady)
+        proxy.set(Mode.CUT)
+        time.sleep(0.05)
+        with pytest.raises(CacheUnavailable):
+            caller.counts()
+
+
+def eventually_raises(call: Callable[[], Any], error: type[Exception]) -> None:
+    ends = time.monotonic() + 3
+    while True:
+        try:
+            call()
+        except error:
+            return
+        except CacheUnavailable:
+            pass
+        assert time.monotonic() < ends
+        time.sleep(0.02)

@@ -1,0 +1,110 @@
+"""Answers that are kept, and when they may stand in."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobcache import lastgood
+from jobcache.codec import Vantage
+from jobcache.errors import CacheNotReady, CacheUnavailable, JobCacheError, SchemaMismatch
+from jobcache.lastgood import MOST_ANSWERS, LastGood
+from jobcache.models import CacheState, Freshness
+from jobcache.source import ANSWER_OVERHEAD, Answer
+from jobcache.stamp import Stamp
+from tests.unit.test_breaker import Time
+
+AWAY = CacheUnavailable("away")
+
+
+class NewStamp:
+    """Of an answer in some epoch, 2 s after a scan."""
+
+    def __init__(self, epoch: bytes = b"1") -> None:
+        self.epoch = epoch
+        self.vantage = Vantage("/status", 0.0)
+
+    @property
+    def freshness(self) -> Freshness:
+        return Freshness(state=CacheState.READY, age=2.0, generation=7, epoch=self.epoch.decode())
+
+
+def answer(value: list[int], epoch: bytes = b"1") -> Answer[list[int]]:
+    return Answer(lambda _: list(value), NewStamp(epoch))
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def kept(time: Time) -> LastGood:
+    return LastGood(30, clock=time)
+
+
+def test_an_answer_stands_in_and_says_so(kept: LastGood, time: Time) -> None:
+    kept.keep("q", answer([1, 2]))
+    time.now += 10
+    found = kept.stand_in("q", AWAY)
+    assert found.value == [1, 2]
+    fresh = found.header.freshness
+    assert fresh.last_good
+    assert (fresh.age, fresh.state, fresh.reason) == (12.0, CacheState.DEGRADED, "away")
+    assert (fresh.generation, fresh.epoch) == (7, "1")
+
+
+def test_what_a_caller_does_to_it_harms_nobody(kept: LastGood) -> None:
+    kept.keep("q", answer([1]))
+    kept.stand_in("q", AWAY).value.append(2)
+    assert kept.stand_in("q", AWAY).value == [1]
+
+
+def test_not_one_that_is_too_old_nor_of_another_query(kept: LastGood, time: Time) -> None:
+    kept.keep("q", answer([1]))
+    time.now += 30
+    assert kept.stand_in("q", AWAY).value == [1]
+    time.now += 0.1
+    for query in ("q", "other"):
+        with pytest.raises(CacheUnavailable) as refused:
+            kept.stand_in(query, AWAY)
+        assert refused.value is AWAY
+
+
+@pytest.mark.parametrize("error", [CacheNotReady("building"), SchemaMismatch("other")])
+def test_none_once_the_cache_was_seen_to_be_without(kept: LastGood, error: JobCacheError) -> None:
+    kept.keep("q", answer([1]))
+    for then in (error, AWAY):
+        with pytest.raises(type(then)):
+            kept.stand_in("q", then)
+
+
+def test_none_of_another_epoch(kept: LastGood) -> None:
+    kept.keep("q", answer([1]))
+    kept.keep("other", answer([2], b"2"))
+    assert kept.find("q", "away") is None
+    assert kept.find("other", "away") is not None
+
+
+def test_bounded_in_answers_the_least_used_going_first(kept: LastGood) -> None:
+    for number in range(MOST_ANSWERS):
+        kept.keep(number, answer([number]))
+    assert kept.find(0, "away") is not None
+    kept.keep("new", answer([]))
+    assert kept.find(0, "away") is not None
+    assert kept.find(1, "away") is None
+
+
+def test_bounded_in_bytes(kept: LastGood, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lastgood, "MOST_BYTES", 3 * ANSWER_OVERHEAD)
+    for number in range(4):
+        kept.keep(number, answer([number]))
+        kept.keep(number, answer([number]))
+    assert [kept.find(number, "") is not None for number in range(4)] == [False, True, True, True]
+    monkeypatch.setattr(lastgood, "MOST_BYTES", ANSWER_OVERHEAD - 1)
+    kept.keep(3, answer([3]))
+    assert kept.find(3, "") is None
+
+
+def test_a_stamp_is_a_stamp() -> None:
+    stamp: Stamp = NewStamp()
+    assert not stamp.freshness.last_good
