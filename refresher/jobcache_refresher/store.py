@@ -31,6 +31,8 @@ T = TypeVar("T")
 OPERATIONS_PER_STEP = 50
 """Jobs that one step of the server changes; some milliseconds of its time."""
 KEYS_PER_STEP = 500
+LEAP = 1_000_000
+"""Generations that a failover may have lost; far more than are written while a replica lags behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class Store:
         self._sender = Workers(1, "jobcache-apply")
         self._generation = 0
         """The last that the server told of, within the epoch."""
+        self._written = 0
+        """That of the last write by a refresher."""
 
     def close(self) -> None:
         """Let go of the thread that writes."""
@@ -77,8 +81,9 @@ class Store:
         """
         if self._server.ask(b"TYPE", self._keys.meta) not in {b"hash", b"none"}:
             return None
-        schema, epoch, generation, state = self._server.ask(
-            b"HMGET", self._keys.meta, b"schema", b"epoch", b"generation", b"state"
+        wanted = (b"schema", b"epoch", b"generation", b"written", b"state")
+        schema, epoch, generation, written, state = self._server.ask(
+            b"HMGET", self._keys.meta, *wanted
         )
         if schema is not None and int(schema) > SCHEMA_VERSION:
             raise SchemaMismatch(
@@ -89,9 +94,11 @@ class Store:
             return None
         if state == CacheState.BUILDING.value.encode():
             return None  # half of it may be of the epoch before, or was never written
-        if epoch == self._epoch and int(generation or 0) < self._generation:
+        stands = (int(generation or 0), int(written or 0))
+        if epoch == self._epoch and (stands[0] < self._generation or stands[1] < self._written):
             return None
-        self._epoch, self._generation = epoch, int(generation or 0)
+        self._epoch = epoch
+        self._generation, self._written = stands
         try:
             return self._load()
         except ResponseError as error:
@@ -99,9 +106,14 @@ class Store:
                 return None
             raise
 
+    def join(self) -> None:
+        """Go on with the epoch that was opened, as its writer."""
+        (generation,) = self._run("join", (), (LEAP,))
+        self._generation = self._written = int(generation)
+
     def begin(self, fields: Mapping[str, str]) -> None:
         """Begin a new epoch: readers are told to wait, and what was there is dropped."""
-        self._generation = 0
+        self._generation = self._written = 0
         self._epoch, _ = self._server.run(
             fenced_script("begin"),
             (self._keys.lease, self._keys.meta, self._keys.changes),
@@ -116,10 +128,10 @@ class Store:
         Raises:
             FencedError, EpochError: as every method below.
         """
-        generation, now = self._run("stand", (), ())
-        if int(generation) < self._generation:
-            raise EpochError(f"the cache went back to generation {int(generation)}")
-        self._generation = int(generation)
+        generation, written, now = self._run("stand", (), ())
+        if generation < self._generation or written < self._written:
+            raise EpochError(f"the cache went back to generation {generation}")
+        self._generation, self._written = generation, written
         return Place(self._generation, float(now))
 
     def apply(
@@ -159,8 +171,8 @@ class Store:
         return lambda: self._run("apply", (self._keys.changes, self._keys.tombstones), args)
 
     def _outcomes(self, operations: list[Operation], step: Pending[Any]) -> Iterator[Outcome]:
-        generation, verdicts = step.result()
-        self._advance(generation)
+        generation, before, verdicts = step.result()
+        self._advance(generation, before)
         revision = b"%d" % generation
         for operation, verdict in zip(operations, verdicts, strict=True):
             yield Outcome(operation, verdict.decode(), revision)
@@ -168,19 +180,23 @@ class Store:
     def complete(self, place: Place, stale_after: float, fields: Mapping[str, str]) -> float:
         """Declare the scan that began at ``place`` complete; returns when, in epoch seconds of the server."""
         keys = self._keys
-        generation, completed_at = self._run(
+        generation, before, completed_at = self._run(
             "complete",
             (keys.tombstones, keys.running, keys.jobs),
             (place.generation, repr(stale_after), keys.full(names.JOB_PREFIX), *_flat(fields)),
         )
-        self._advance(generation)
+        self._advance(generation, before)
         return float(completed_at)
 
-    def _advance(self, generation: int) -> None:
-        """Every write makes the generation grow, unless the server went back to an older state in between."""
-        if generation <= self._generation:
+    def _advance(self, generation: int, before: int) -> None:
+        """Every write makes the generation grow, unless the server went back to an older state in between.
+
+        Clients that delete make it grow as well; the write before, at least, must be there. (It may be one of which
+        the reply was lost.)
+        """
+        if generation <= self._generation or before < self._written:
             raise EpochError(f"the cache went back to generation {generation}")
-        self._generation = generation
+        self._generation = self._written = generation
 
     def report(self, fields: Mapping[str, str]) -> None:
         """Set fields of ``meta`` between two completed scans; an empty value removes one."""
