@@ -56,6 +56,14 @@ KINDS: dict[str, Kind] = {
     "redis-kill": _kind(
         "server", "memory", shortest=0.1, longest=2, weight=2, lease_lapses=True, server_fails=True
     ),
+    "failover": _kind(
+        *("server", "memory"),
+        shortest=0.3,
+        longest=2,
+        weight=2,
+        lease_lapses=True,
+        server_fails=True,
+    ),
     "flush": _kind("server", "memory", weight=2, server_fails=True),
     "oom": _kind("server", shortest=0.3, longest=2, weight=2, server_fails=True),
     # the way from the refreshers to it
@@ -93,11 +101,11 @@ UNNOTICED = frozenset({"index-loss", "hash-loss", "wrong-type", "evict"})
 GAPS: frozenset[str] = frozenset()
 """What the refresher cannot cope with yet: left out unless asked for."""
 
-LOSSES = frozenset({"redis-kill", "flush", "meta-loss", *UNNOTICED})
+LOSSES = frozenset({"redis-kill", "failover", "flush", "meta-loss", *UNNOTICED})
 """Faults after which the server no longer holds all that was written."""
 
 READER_FAULTS = frozenset(name for name in KINDS if name.startswith("reader-"))
-OUTAGES = frozenset({"redis-stop", "redis-kill", *READER_FAULTS})
+OUTAGES = frozenset({"redis-stop", "redis-kill", "failover", *READER_FAULTS})
 """Faults that readers see as such."""
 
 HIDES = frozenset({"vanish", "empty"})

@@ -104,6 +104,8 @@ class Stage:
             self.place, Targets(self._fleet, self._proxy, self._reader_proxy, self._volume)
         )
         self._schedule = self._rng("faults")
+        self._lasting_cache = JobCache(server.url, namespace=NAMESPACE, ready_timeout=30)
+        """What it remembers must not be told once it is past."""
 
     def _rng(self, purpose: str) -> Random:
         return Random(f"{self._seed}/{purpose}")
@@ -130,7 +132,7 @@ class Stage:
     def enter(self, stack: ExitStack) -> None:
         """Start everything; the stack ends it."""
         place = self.place
-        floors = Floors()
+        floors = Floors(place.server)
         direct = OUTAGES - READER_FAULTS
         url, proxied = place.server.url, self._reader_proxy.url
         readers = [
@@ -146,6 +148,7 @@ class Stage:
             proxy.start()
             stack.callback(proxy.end)
         stack.callback(self._injector.end)
+        stack.callback(self._lasting_cache.close)
         self._producer.populate((FEWEST + MOST) // 2)
         self._fleet.start()
         stack.callback(self._fleet.end)
@@ -198,12 +201,16 @@ class Stage:
     def _differences(self) -> list[str]:
         server = self.place.server
         with JobCache(server.url, namespace=NAMESPACE, ready_timeout=30) as cache:
-            different = disagreements(cache, self._volume.status_dir, self._timing.stale_after)
+            different = self._disagreements(cache)
+        different = different or self._disagreements(self._lasting_cache)
         with server.client() as redis:
             held = take_snapshot(redis, self.place.keys)
         if not different and int(held.meta[b"jobs"]) != len(held.jobs):
             different.append(f"meta says {held.meta[b'jobs']!r} jobs")
         return different + index_faults(held)
+
+    def _disagreements(self, cache: JobCache) -> list[str]:
+        return disagreements(cache, self._volume.status_dir, self._timing.stale_after)
 
     def _release_what_is_held(self) -> None:
         """Producers may have removed more than a refresher believes: an operator confirms it."""
