@@ -131,6 +131,7 @@ class Reconciler:
     def rebuild(self) -> None:
         """Begin a new epoch, to be filled from memory and from the tree."""
         log.info("building the cache anew, %d jobs of it from memory", len(self.records))
+        self.status.rebuilds += 1
         # Memory first: whatever fails from here on, nothing counts as published.
         self._from_memory.update((path, record.fields) for path, record in self.records.items())
         self.records = {}
@@ -260,6 +261,7 @@ class Reconciler:
                 self._bury(path)
             return False
         if damage:
+            self.status.repairs += damage.count
             for outcome in self._auditor.mend(damage, self.records, place):
                 self._note(outcome)
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from random import Random
@@ -132,9 +133,40 @@ class Fault:
     def __str__(self) -> str:
         return f"{self.kind} at {self.at:.2f} for {self.lasts:.2f} s, die {self.die:.3f}"
 
+    @classmethod
+    def parse(cls, text: str) -> Fault:
+        """The fault that reads so."""
+        found = _FAULT.fullmatch(text.strip())
+        if found is None or found[1] not in KINDS:
+            raise ValueError(f"no fault: {text!r}")
+        return cls(found[1], float(found[2]), float(found[3]), float(found[4]))
 
-def plan_round(rng: Random, kinds: Collection[str], seconds: float, timing: Timing) -> list[Fault]:
-    """Faults in order of time, two at once where they do not exclude each other."""
+
+_FAULT = re.compile(r"(\S+) at ([\d.]+) for ([\d.]+) s, die ([\d.]+)")
+_ROUND = re.compile(r"a round of ([\d.]+) s: ?(.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Faults in order of time, and how long the producer works."""
+
+    seconds: float
+    faults: tuple[Fault, ...]
+
+    def __str__(self) -> str:
+        return f"a round of {self.seconds:.2f} s: {'; '.join(map(str, self.faults))}"
+
+    @classmethod
+    def parse_all(cls, text: str) -> list[Round]:
+        """The rounds that a text tells of, as ``__str__`` writes them, between whatever else it holds."""
+        return [
+            cls(float(seconds), tuple(map(Fault.parse, filter(None, faults.split(";")))))
+            for seconds, faults in _ROUND.findall(text)
+        ]
+
+
+def plan_round(rng: Random, kinds: Collection[str], seconds: float, timing: Timing) -> Round:
+    """A round in which two faults strike at once where they do not exclude each other."""
     names = [name for name in KINDS if name in kinds]
     weights = [KINDS[name].weight for name in names]
     faults: list[Fault] = []
@@ -146,7 +178,7 @@ def plan_round(rng: Random, kinds: Collection[str], seconds: float, timing: Timi
         )
         if not any(_exclude(fault, other, timing) for other in faults):
             faults.append(fault)
-    return sorted(faults, key=lambda fault: fault.at)
+    return Round(seconds, tuple(sorted(faults, key=lambda fault: fault.at)))
 
 
 def _exclude(one: Fault, other: Fault, timing: Timing) -> bool:

@@ -6,7 +6,7 @@ import heapq
 import math
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 
@@ -14,7 +14,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from tests.faults.oracle.child import EIO, HANG
-from tests.faults.oracle.faults import KINDS, LOSSES, Fault
+from tests.faults.oracle.faults import KINDS, LOSSES, Fault, Round
 from tests.faults.oracle.fleet import Fleet, Refresher
 from tests.faults.oracle.place import Place
 from tests.faults.oracle.producer import PROJECTS
@@ -62,13 +62,13 @@ class Injector:
         self._later: list[tuple[float, int, Undo]] = []
         self._numbers = count()
 
-    def play(self, faults: Iterable[Fault], seconds: float) -> None:
-        """Strike when the schedule says so, for as long as a round takes."""
+    def play(self, one: Round) -> None:
+        """Strike when the schedule says so, for as long as the round takes."""
         began = time.monotonic()
-        for fault in faults:
+        for fault in one.faults:
             self._wait_until(began + fault.at)
             self._do_at(began + fault.ends, self._strike(fault))
-        self._wait_until(began + seconds)
+        self._wait_until(began + one.seconds)
         self._wait_until(math.inf)
 
     def _do_at(self, moment: float, act: Undo) -> None:

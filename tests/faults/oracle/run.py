@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from jobcache_refresher.server import Server
 from tests.faults.oracle.agreement import disagreements
 from tests.faults.oracle.auditor import Auditor
 from tests.faults.oracle.dashboard import Dashboard
-from tests.faults.oracle.faults import OUTAGES, READER_FAULTS, plan_round
+from tests.faults.oracle.faults import OUTAGES, READER_FAULTS, Round, plan_round
 from tests.faults.oracle.feed import Feed
 from tests.faults.oracle.fleet import Fleet
 from tests.faults.oracle.forger import Forger
@@ -62,12 +62,23 @@ class Result:
 
 
 def run_seed(seed: int, kind: str, seconds: float, kinds: Collection[str]) -> Result:
-    """Play rounds for about as long as told, or up to the first violation."""
-    with _staged(seed, kind, kinds) as stage:
+    """Draw and play rounds for about as long as told, or up to the first violation."""
+    with _staged(seed, kind) as stage:
         ends = time.monotonic() + seconds
         while True:
-            stage.play_round(min(LONGEST_ROUND, max(SHORTEST_ROUND, ends - time.monotonic())))
+            left = min(LONGEST_ROUND, max(SHORTEST_ROUND, ends - time.monotonic()))
+            stage.play(stage.draw(left, kinds))
             if time.monotonic() >= ends or stage.place.journal.failed:
+                break
+    return stage.result()
+
+
+def run_rounds(seed: int, kind: str, rounds: Iterable[Round]) -> Result:
+    """Play recorded rounds, up to the first violation; the seed draws all but the faults."""
+    with _staged(seed, kind) as stage:
+        for one in rounds:
+            stage.play(one)
+            if stage.place.journal.failed:
                 break
     return stage.result()
 
@@ -75,10 +86,9 @@ def run_seed(seed: int, kind: str, seconds: float, kinds: Collection[str]) -> Re
 class Stage:
     """Everything at work."""
 
-    def __init__(self, seed: int, kind: str, kinds: Collection[str], directory: Path) -> None:
+    def __init__(self, seed: int, kind: str, directory: Path) -> None:
         self._seed = seed
         self._kind = kind
-        self._kinds = kinds
         rng = self._rng("setting")
         self._timing = Timing(watches=rng.random() < 0.2)
         self._directory = directory
@@ -166,14 +176,17 @@ class Stage:
             reader.start()
             stack.callback(reader.end)
 
-    def play_round(self, seconds: float) -> None:
+    def draw(self, longest: float, kinds: Collection[str]) -> Round:
+        """A round of some of the faults there are."""
+        seconds = self._schedule.uniform(SHORTEST_ROUND, max(SHORTEST_ROUND, longest))
+        return plan_round(self._schedule, kinds, seconds, self._timing)
+
+    def play(self, one: Round) -> None:
         """Chaos, then rest."""
         journal = self.place.journal
-        seconds = self._schedule.uniform(SHORTEST_ROUND, max(SHORTEST_ROUND, seconds))
-        faults = plan_round(self._schedule, self._kinds, seconds, self._timing)
-        journal.note(f"a round of {seconds:.2f} s: {'; '.join(map(str, faults))}")
+        journal.note(str(one))
         self._producer.resume()
-        self._injector.play(faults, seconds)
+        self._injector.play(one)
         self._producer.pause()
         journal.note("all is quiet")
         if not journal.failed:
@@ -247,11 +260,11 @@ class Stage:
 
 
 @contextmanager
-def _staged(seed: int, kind: str, kinds: Collection[str]) -> Iterator[Stage]:
+def _staged(seed: int, kind: str) -> Iterator[Stage]:
     directory = Path(tempfile.mkdtemp(prefix="jobcache-oracle-"))
     stack = ExitStack()
     stack.callback(shutil.rmtree, directory, ignore_errors=True)
     with stack:
-        stage = Stage(seed, kind, kinds, directory)
+        stage = Stage(seed, kind, directory)
         stage.enter(stack)
         yield stage
