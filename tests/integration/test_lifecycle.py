@@ -507,6 +507,14 @@ class TestMetrics:
             assert abs(found["jobcache_completed_timestamp_seconds" + label] - time.time()) < 5
             added = f'jobcache_changes_total{{kind="added",namespace="{namespace}"}}'
             assert found[added] == 1
+            assert found["jobcache_leadership_lost_total" + label] == 0
+            assert found["jobcache_rebuilds_total" + label] == 1
+            assert found["jobcache_repairs_total" + label] == 0
+            with valkey.client() as redis:
+                redis.delete(f"jobcache:{{{namespace}}}:jobs")
+                wait_for(lambda: metrics()["jobcache_repairs_total" + label] == 1)
+                redis.delete(f"jobcache:{{{namespace}}}:meta")
+                wait_for(lambda: metrics()["jobcache_rebuilds_total" + label] == 2)
             status_dir.rename(status_dir.parent / "away")
             wait_for(lambda: metrics()["jobcache_degraded" + label])
         with pytest.raises(OSError):
