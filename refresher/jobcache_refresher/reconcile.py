@@ -110,7 +110,6 @@ class Reconciler:
         if published is None:
             self.rebuild()
             return
-        self._store.join()
         self._scanner.reset()
         self._pending.clear()
         self._from_memory.clear()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from jobcache import keys as names
 from jobcache.codec import REV, decode_standing
@@ -66,6 +66,8 @@ class Store:
         """The last that the server told of, within the epoch."""
         self._written = 0
         """That of the last write by a refresher."""
+        self._leaps = False
+        """Whether readers may have seen more than that, which a failover may have lost."""
 
     def close(self) -> None:
         """Let go of the thread that writes."""
@@ -97,7 +99,7 @@ class Store:
         stands = (int(generation or 0), int(written or 0))
         if epoch == self._epoch and (stands[0] < self._generation or stands[1] < self._written):
             return None
-        self._epoch = epoch
+        self._epoch, self._leaps = epoch, True
         self._generation, self._written = stands
         try:
             return self._load()
@@ -105,11 +107,6 @@ class Store:
             if "WRONGTYPE" in str(error):
                 return None
             raise
-
-    def join(self) -> None:
-        """Go on with the epoch that was opened, as its writer."""
-        (generation,) = self._run("join", (), (LEAP,))
-        self._generation = self._written = int(generation)
 
     def begin(self, fields: Mapping[str, str]) -> None:
         """Begin a new epoch: readers are told to wait, and what was there is dropped."""
@@ -128,10 +125,12 @@ class Store:
         Raises:
             FencedError, EpochError: as every method below.
         """
-        generation, written, now = self._run("stand", (), ())
+        leap, self._leaps = LEAP if self._leaps else 0, False
+        generation, written, now = self._run("stand", (), (leap,))
         if generation < self._generation or written < self._written:
             raise EpochError(f"the cache went back to generation {generation}")
-        self._generation, self._written = generation, written
+        self._generation = generation + leap
+        self._written = self._generation if leap else written
         return Place(self._generation, float(now))
 
     def apply(
@@ -218,11 +217,15 @@ class Store:
     def _run(self, script: str, keys: Iterable[bytes], args: Iterable[bytes | str | float]) -> Any:
         if not self._epoch:
             raise EpochError("no epoch was begun")
-        return self._server.run(
-            fenced_script(script),
-            (self._keys.lease, self._keys.meta, *keys),
-            (self._lease.value, self._epoch, *args),
-        )
+        try:
+            return self._server.run(
+                fenced_script(script),
+                (self._keys.lease, self._keys.meta, *keys),
+                (self._lease.value, self._epoch, *args),
+            )
+        except (RedisError, OSError):
+            self._leaps = True  # it may have been done, and seen, and be lost
+            raise
 
     def _load(self) -> Records:
         records: Records = {}

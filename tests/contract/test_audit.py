@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, RedisError
 
-from jobcache import CacheNotReady, CacheState, CacheUnavailable
+from jobcache import CacheNotReady, CacheState, CacheUnavailable, JobStatus
 from jobcache.checkup import Checkup
 from jobcache.doctor import EXAMPLES
+from jobcache.scripts import Script
 from jobcache_refresher.audit import FEW
 from jobcache_refresher.scope import Scope
 from jobcache_refresher.server import EpochError, FencedError
@@ -283,6 +285,12 @@ def going_back(rig: Rig, redis: Redis) -> Iterator[None]:
         redis.restore(key, 3_600_000 if key == rig.refresher.keys.lease else 0, value)
 
 
+def status_of_run(rig: Rig) -> JobStatus:
+    job = rig.cache.get_job(*RUN)
+    assert job is not None
+    return job.status
+
+
 class TestAServerThatWentBack:
     def test_to_an_older_generation(self, whole: Rig, redis: Redis) -> None:
         with going_back(whole, redis):
@@ -317,6 +325,30 @@ class TestAServerThatWentBack:
             whole.cache.delete_job("absent", "g", "n", f"r{number}")
         with pytest.raises(EpochError, match="went back"):
             store.complete(place, 300, {})
+
+    def test_to_before_a_write_whose_reply_was_lost(
+        self, whole: Rig, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The refresher cannot notice, and writes again; a client that saw the lost write must not mix them up."""
+        run = whole.refresher.server.run
+
+        def lose_reply(script: Script, *rest: Any) -> Any:
+            reply = run(script, *rest)
+            if script.name == "apply":
+                raise RedisError("the reply is lost")
+            return reply
+
+        with going_back(whole, redis):
+            write_run(whole.status_dir, RUN, status="failed")
+            monkeypatch.setattr(whole.refresher.server, "run", lose_reply)
+            with pytest.raises(RedisError, match="lost"):
+                whole.refresh()
+            assert status_of_run(whole) is JobStatus.FAILED
+        monkeypatch.undo()
+        write_run(whole.status_dir, RUN, status="completed", last_heartbeat="")
+        whole.refresh()
+        assert status_of_run(whole) is JobStatus.COMPLETED
+        assert_agrees(whole)
 
     def test_and_another_refresher_goes_on(self, whole: Rig, redis: Redis) -> None:
         """A client that saw what was lost must not take it for what was written since."""

@@ -26,7 +26,6 @@ WRITES: dict[str, Callable[[Store], object]] = {
     "apply": lambda store: list(store.apply([put(NEW, None, FIELDS)], Place(ENDLESS, 0.0))),
     "complete": lambda store: store.complete(Place(ENDLESS, 0.0), 300, {"state": "ready"}),
     "report": lambda store: store.report({"state": "degraded"}),
-    "join": lambda store: store.join(),
     "stand": lambda store: store.place(),
     "clear": lambda store: store.inspector().drop([b"jobs"]),
     "prune": lambda store: store.inspector().prune([(b"jobs", PATH)]),
