@@ -90,7 +90,7 @@ class Refresher:
         self._server = Server(self.settings.endpoint())
         self._keys = Keys(self.settings.namespace)
         self._lease = Lease(self._server, self._keys, self._holder, self.settings.lease_ttl, clock)
-        self._store = Store(self._server, self._keys, self._lease)
+        self._store = Store(self._server, self._keys, self._lease, clock)
         tree = Tree(self.settings.status_dir)
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -307,9 +307,12 @@ class Refresher:
             self._agenda.suspend()
             # Whoever cannot scan leaves the lease to those who can.
             lapsed = self._lease.has_lapsed
-            if self._patient.is_hung or not self._lease.acquire():
+            is_hung = self._patient.is_hung
+            if is_hung or not self._lease.acquire():
                 self._doubt_memory()
                 self._settled.set()
+                if not is_hung:  # a scan under way must be let alone
+                    self._reconciler.follow()
                 return STANDBY_INTERVAL
             if lapsed:
                 self._doubt_memory()

@@ -10,17 +10,18 @@ from typing import Any, TypeVar
 from redis.exceptions import RedisError, ResponseError
 
 from jobcache import keys as names
-from jobcache.codec import REV, decode_standing
 from jobcache.errors import SchemaMismatch
 from jobcache.ids import JobId
 from jobcache.index import Listing, listings
 from jobcache.keys import SCHEMA_VERSION, Keys
 from jobcache.models import CacheState, ChangeKind
 from jobcache.writes import CHANGES_CAP, addition_args, listing_args, removal_args
+from jobcache_refresher.clock import Clock
 from jobcache_refresher.diff import Operation
 from jobcache_refresher.inspection import Inspector
 from jobcache_refresher.lease import Lease
-from jobcache_refresher.records import Fields, Record, Records
+from jobcache_refresher.mirror import Mirror, record_of
+from jobcache_refresher.records import Record, Records
 from jobcache_refresher.scripts import fenced_script
 from jobcache_refresher.server import EpochError, Server
 from jobcache_refresher.workers import Outcome as Pending
@@ -56,7 +57,15 @@ class Outcome:
 class Store:
     """The keys of one namespace, written under a lease."""
 
-    def __init__(self, server: Server, keys: Keys, lease: Lease) -> None:
+    def __init__(
+        self,
+        server: Server,
+        keys: Keys,
+        lease: Lease,
+        clock: Clock = Clock(),  # noqa: B008
+    ) -> None:
+        self.mirror = Mirror(server, keys, clock)
+        """What others publish."""
         self._server = server
         self._keys = keys
         self._lease = lease
@@ -102,7 +111,7 @@ class Store:
         self._epoch, self._leaps = epoch, True
         self._generation, self._written = stands
         try:
-            return self._load()
+            return self.mirror.complete(epoch)
         except ResponseError as error:
             if "WRONGTYPE" in str(error):
                 return None
@@ -203,7 +212,7 @@ class Store:
 
     def reload(self, path: bytes) -> Record | None:
         """One job as Redis holds it."""
-        return _record(self._server.ask(b"HGETALL", self._keys.job(JobId.from_path(path))))
+        return record_of(self._server.ask(b"HGETALL", self._keys.job(JobId.from_path(path))))
 
     def field(self, name: str) -> bytes | None:
         """One field of ``meta``."""
@@ -227,22 +236,6 @@ class Store:
             self._leaps = True  # it may have been done, and seen, and be lost
             raise
 
-    def _load(self) -> Records:
-        records: Records = {}
-        first = 0
-        while True:
-            last = first + KEYS_PER_STEP - 1
-            paths: list[bytes] = self._server.ask(b"ZRANGE", self._keys.jobs, first, last)
-            pipeline = self._server.redis.pipeline(transaction=False)
-            for path in paths:
-                pipeline.execute_command(b"HGETALL", self._keys.full(names.job_key(path)))
-            for path, reply in zip(paths, pipeline.execute(), strict=True):
-                if record := _record(reply):
-                    records[path] = record
-            if len(paths) < KEYS_PER_STEP:
-                return records
-            first = last + 1
-
     def _leftovers(self) -> Iterator[list[bytes]]:
         keep = {self._keys.lease, self._keys.meta, self._keys.changes, self._keys.requests}
         cursor: bytes = b"0"
@@ -255,24 +248,6 @@ class Store:
                 yield some
             if int(cursor) == 0:
                 return
-
-
-def _record(reply: list[bytes]) -> Record | None:
-    fields = dict(zip(reply[::2], reply[1::2], strict=True))
-    revision = fields.pop(REV, None)
-    if revision is None or not _is_sound(fields):
-        return None
-    return Record(fields, revision)
-
-
-def _is_sound(fields: Fields) -> bool:
-    """Whether the fields are as this program writes them; what somebody else wrote counts as lost."""
-    try:
-        decode_standing(fields)
-        int(fields.get(b"log_scanned", b"0"))
-    except (KeyError, ValueError):
-        return False
-    return True
 
 
 def _operation_args(operation: Operation, announce: bool) -> list[bytes | str | int]:
