@@ -129,7 +129,17 @@ def test_after_a_flush_it_publishes_what_it_followed_once_it_saw_the_tree(
     delete_run(led.status_dir, names_of(6))
     write_run(led.status_dir, names_of(7), status="preempted")
     standby.lead()
-    assert led.cache.meta()["state"] == "building"
+    states: set[str] = set()
+    original = standby.tree.list_directory
+
+    def list_directory(path: bytes, **rest: Any) -> Any:
+        states.add(led.cache.meta()["state"])
+        return original(path, **rest)
+
+    standby.tree.list_directory = list_directory  # type: ignore[method-assign]
+    standby.refresh()
+    assert states == {"building"}
+    del standby.tree.list_directory
     standby.settle()
     standby.settle()
     assert_agrees_under(led, standby)
@@ -142,16 +152,39 @@ def test_a_standby_that_led_before_forgets_what_it_knew(
     standby.refresh()
     led.refresher.lead()
     change_some(led)
+    standby.reconciler.follow()
+    standby.store.mirror.is_whole = False  # as if it had not come to the end
     redis.delete(led.refresher.keys.meta)
-    led.refresher.lead()
-    led.settle()
-    write_run(led.status_dir, names_of(8), status="preempted")
-    led.settle()
-    redis.delete(led.refresher.keys.meta)
+    delete_run(led.status_dir, names_of(8))
     standby.lead()
     standby.settle()
     standby.settle()
     assert_agrees_under(led, standby)
+
+
+@pytest.mark.parametrize("led_before", [True, False])
+def test_what_a_client_deleted_returns_if_its_files_stay(
+    led: Rig, standby: StepRefresher, led_before: bool
+) -> None:
+    if led_before:
+        standby.lead()
+        standby.settle()
+        led.refresher.lead()
+    led.cache.delete_job(*names_of(9))
+    if not led_before:
+        standby.reconciler.follow()
+    standby.lead()
+    assert led.cache.get_job(*names_of(9)) is None
+    standby.refresh()
+    assert_agrees_under(led, standby)
+
+
+def test_revisions_of_another_epoch_tell_nothing(led: Rig, standby: StepRefresher) -> None:
+    write_run(led.status_dir, names_of(0), status="preempted")
+    led.settle()
+    led.refresher.reconciler.rebuild()
+    led.settle()
+    assert standby.store.open() == cold(led)
 
 
 def cold(led: Rig) -> Records:
