@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -28,6 +29,8 @@ LITTLE_MEMORY = 1
 """Bytes: everything that needs memory is refused."""
 EVICTED = 20_000
 """Bytes that have to go at once; more go with every write."""
+LOST = "failovers that lost writes"
+"""How they are counted."""
 ABSENCE = 0.7
 """Seconds after which the old primary of a failover comes back."""
 
@@ -175,11 +178,17 @@ class Injector:
         if behind:
             server.part()
 
+        stood: list[bytes | None] = []
+
         def strike() -> None:
             self._place.journal.note(f"the primary {'hangs' if hangs else 'dies'}")
+            stood[:] = self._stands(self._redis)
             server.stop() if hangs else server.kill()
 
         def undo() -> None:
+            with server.replica_client() as replica:
+                if self._stands(replica) != stood:
+                    self._place.journal.count(LOST)
             server.promote()
             for proxy in (targets.proxy, targets.reader_proxy):
                 proxy.drop()
@@ -187,6 +196,10 @@ class Injector:
 
         self._do_at(began + fault.lasts * behind, strike)
         return undo, f"of a primary that {'hangs' if hangs else 'dies'} "
+
+    def _stands(self, redis: Redis) -> list[bytes | None]:
+        found: Any = redis.hmget(self._place.keys.meta, ["epoch", "generation"])
+        return list(found)
 
     def _flush(self, fault: Fault) -> tuple[Undo, str]:
         self._redis.execute_command("FLUSHALL" if fault.die < 0.5 else "FLUSHDB")

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
@@ -59,6 +59,8 @@ class Result:
     """Seconds from the end of each round to a view that equals the tree."""
     logs: str = ""
     """What the refreshers said last."""
+    is_recorded: bool = False
+    """Whether its rounds were given, not drawn."""
 
 
 def run_seed(seed: int, kind: str, seconds: float, kinds: Collection[str]) -> Result:
@@ -80,7 +82,7 @@ def run_rounds(seed: int, kind: str, rounds: Iterable[Round]) -> Result:
             stage.play(one)
             if stage.place.journal.failed:
                 break
-    return stage.result()
+    return replace(stage.result(), is_recorded=True)
 
 
 class Stage:

@@ -134,6 +134,10 @@ class FragileServer:
 
     # Failover
 
+    def replica_client(self) -> Redis:
+        """The same to the replica."""
+        return self._replica.client()
+
     @property
     def can_fail_over(self) -> bool:
         """Whether the replica has what the primary has."""
