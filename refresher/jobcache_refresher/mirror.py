@@ -69,9 +69,12 @@ class Mirror:
             return
         if epoch != self._epoch:
             self._begin(epoch)
+            newest = self._server.ask(b"XREVRANGE", self._keys.changes, b"+", b"-", b"COUNT", 1)
+            self._position = b"(" + newest[0][0] if newest else b"-"
         while self._clock.monotonic() < ends and self._epoch:
             if not self.is_whole:
-                self.is_whole = self._compare_stretch() is None
+                at_end = self._compare_stretch() is None
+                self.is_whole = at_end and bool(self._epoch)
             elif not self._read_feed():
                 return
 
@@ -92,8 +95,6 @@ class Mirror:
     def _begin(self, epoch: bytes) -> None:
         self.take()
         self.on_reset()
-        newest = self._server.ask(b"XREVRANGE", self._keys.changes, b"+", b"-", b"COUNT", 1)
-        self._position = b"(" + newest[0][0] if newest else b"-"
         self._epoch, self._next = epoch, 0
 
     def _compare_stretch(self) -> Sequence[bytes] | None:

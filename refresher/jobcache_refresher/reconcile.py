@@ -138,6 +138,8 @@ class Reconciler:
         """
         try:
             self._store.mirror.follow(FOLLOWING)
+            if self._store.mirror.is_whole:
+                self.records = {}  # of a time when this one led: the mirror knows better
         except ResponseError as error:
             if "WRONGTYPE" not in str(error):
                 raise

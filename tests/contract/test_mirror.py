@@ -179,6 +179,29 @@ def test_what_a_client_deleted_returns_if_its_files_stay(
     assert_agrees_under(led, standby)
 
 
+def test_an_epoch_that_ends_while_it_is_read(
+    led: Rig, standby: StepRefresher, redis: Redis
+) -> None:
+    store = standby.store
+    store.mirror.take()
+    store.mirror.follow(0)
+    ask = standby.server.ask
+
+    def begin_anew(*command: Any) -> Any:
+        reply = ask(*command)
+        redis.hset(led.refresher.keys.meta, "epoch", "1.000000")
+        return reply
+
+    standby.server.ask = begin_anew  # type: ignore[method-assign]
+    store.mirror.follow(0.2)
+    del standby.server.ask
+    assert not store.mirror.is_whole
+    redis.delete(led.refresher.keys.meta)
+    standby.lead()
+    standby.settle()
+    assert_agrees_under(led, standby)
+
+
 def test_revisions_of_another_epoch_tell_nothing(led: Rig, standby: StepRefresher) -> None:
     write_run(led.status_dir, names_of(0), status="preempted")
     led.settle()
