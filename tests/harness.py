@@ -59,7 +59,7 @@ class StepRefresher:
         self.keys = Keys(namespace)
         self.server = Server(Endpoint.find(url, namespace=namespace))
         self.lease = Lease(self.server, self.keys, "test:1:0", 3600, clock)
-        self.store = Store(self.server, self.keys, self.lease)
+        self.store = Store(self.server, self.keys, self.lease, clock)
         self.tree = tree or Tree(str(status_dir))
         self.scanner = Scanner(self.tree, self.settings, clock)
         self.patient = PatientScanner(self.scanner, 60, threading.Event(), clock)

@@ -37,6 +37,17 @@ class Lease:
         return self._clock.monotonic() >= self._lapses
 
     @property
+    def loss(self) -> str:
+        """Why a lease that was held is held no longer, in words."""
+        ago = self._clock.monotonic() - self._lapses
+        if ago < 0:
+            return "another refresher took the lease, or Redis lost it"
+        return (
+            f"the lease ended {ago:.1f} s ago without being renewed: this process was paused, or "
+            f"Redis was out of reach"
+        )
+
+    @property
     def value(self) -> bytes:
         """Holder and fencing token, as every write must show them; empty when the lease is not held."""
         with self._lock:

@@ -46,6 +46,13 @@ class StatusCollector(Collector):
         for name, text, value in (
             ("scans", "scans completed", status.scans),
             ("examined", "runs looked at", status.examined),
+            ("repairs", "findings in Redis that were mended in place", status.repairs),
+            ("rebuilds", "times the cache was built anew, the first included", status.rebuilds),
+            (
+                "leadership_lost",
+                "times it ceased to lead without being stopped",
+                status.leadership_lost,
+            ),
         ):
             counter = CounterMetricFamily(f"jobcache_{name}", text, labels=["namespace"])
             counter.add_metric([self._namespace], value)

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from redis.exceptions import ResponseError
+
 from jobcache.models import CacheState
 from jobcache_refresher.audit import Auditor
 from jobcache_refresher.clock import Clock
@@ -21,6 +23,9 @@ from jobcache_refresher.status import Status
 from jobcache_refresher.store import Outcome, Place, Store
 
 log = logging.getLogger(__name__)
+
+FOLLOWING = 0.2
+"""Seconds that a standby reads at a time, before it asks for the lease again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,11 @@ class Reconciler:
         self._completed_at: float | None = None
         self._memory_is_current = False
         """Whether nobody else can have led since the last completed refresh."""
+        self._follows = False
+        """Whether the scanner knows what the mirror read, instead of what was published from here."""
         self._position = ""
+        store.mirror.on_reset = self._forget_tree
+        store.mirror.on_move = self._recall
 
     def describe(self, **fields: str) -> None:
         """Say something else of this refresher in ``meta``, from the next completed refresh on."""
@@ -107,20 +116,59 @@ class Reconciler:
         """
         self._auditor.begin()
         published = self._store.open()
+        self._pending.clear()
         if published is None:
+            self._remember()
             self.rebuild()
             return
-        self._scanner.reset()
-        self._pending.clear()
+        self._follows = False
         self._from_memory.clear()
         self._position = (self._store.field("request_position") or b"").decode()
         completed_at = self._store.field("completed_at")
         # Readers follow an epoch that was complete once: what is new to this refresher is news to them.
         self._completed_at = None if completed_at is None else float(completed_at)
         self.records = published
-        for path, record in published.items():
-            self._scanner.recall(path, record.fields)
         log.info("took over %d jobs from Redis", len(published))
+
+    def follow(self) -> None:
+        """Stand by: read what another refresher publishes, a little at a time, so that a takeover need not.
+
+        Raises:
+            redis.RedisError: the server failed.
+        """
+        try:
+            self._store.mirror.follow(FOLLOWING)
+            if self._store.mirror.is_whole:
+                self.records = {}  # of a time when this one led: the mirror knows better
+        except ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            log.debug("standing by: %s", error)  # whoever leads will mend it
+
+    def _forget_tree(self) -> None:
+        self._follows = True
+        self._scanner.reset()
+
+    def _recall(self, path: bytes, record: Record | None) -> None:
+        if record is None:
+            self._scanner.forget(path)
+        else:
+            self._scanner.recall(path, record.fields)
+
+    def _remember(self) -> None:
+        """What was published is lost: have the scanner know what will be published from memory, and nothing else."""
+        if not self._follows:
+            return
+        self._follows = False
+        if self._store.mirror.is_whole:
+            self._from_memory.clear()
+            self.records = self._store.mirror.take()
+            return
+        self._scanner.reset()
+        for path, fields in self._from_memory.items():
+            self._scanner.recall(path, fields)
+        for path, record in self.records.items():
+            self._scanner.recall(path, record.fields)
 
     def doubt_memory(self) -> None:
         """Another refresher led, or may have: what this one remembers may be old."""
@@ -130,6 +178,7 @@ class Reconciler:
     def rebuild(self) -> None:
         """Begin a new epoch, to be filled from memory and from the tree."""
         log.info("building the cache anew, %d jobs of it from memory", len(self.records))
+        self.status.rebuilds += 1
         # Memory first: whatever fails from here on, nothing counts as published.
         self._from_memory.update((path, record.fields) for path, record in self.records.items())
         self.records = {}
@@ -259,6 +308,7 @@ class Reconciler:
                 self._bury(path)
             return False
         if damage:
+            self.status.repairs += damage.count
             for outcome in self._auditor.mend(damage, self.records, place):
                 self._note(outcome)
         return True

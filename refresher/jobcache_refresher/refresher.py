@@ -90,7 +90,7 @@ class Refresher:
         self._server = Server(self.settings.endpoint())
         self._keys = Keys(self.settings.namespace)
         self._lease = Lease(self._server, self._keys, self._holder, self.settings.lease_ttl, clock)
-        self._store = Store(self._server, self._keys, self._lease)
+        self._store = Store(self._server, self._keys, self._lease, clock)
         tree = Tree(self.settings.status_dir)
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -272,14 +272,14 @@ class Refresher:
             try:
                 pause = self._turn()
             except FencedError as lost:
-                log.warning("the lease is lost (%s): standing by", lost)
+                self._stand_down(str(lost))
                 self._lease.drop()
                 pause = STANDBY_INTERVAL
             except EpochError as lost:
                 log.warning("%s: trying again", lost)
                 pause = RETRY_INTERVAL
             except FilesystemHungError as hung:
-                log.warning("the filesystem hangs (%s): giving up the lease", hung)
+                self._stand_down(f"the filesystem hangs ({hung})")
                 self._fail(self._hangs(hung))
                 self._give_up_lease()
                 pause = STANDBY_INTERVAL
@@ -303,13 +303,16 @@ class Refresher:
     def _turn(self) -> float:
         """Lead if possible, refresh what is due; returns for how many seconds nothing is."""
         if not self._lease.value:
-            self._leads = False
+            self._stand_down(self._lease.loss)
             self._agenda.suspend()
             # Whoever cannot scan leaves the lease to those who can.
             lapsed = self._lease.has_lapsed
-            if self._patient.is_hung or not self._lease.acquire():
+            is_hung = self._patient.is_hung
+            if is_hung or not self._lease.acquire():
                 self._doubt_memory()
                 self._settled.set()
+                if not is_hung:  # a scan under way must be let alone
+                    self._reconciler.follow()
                 return STANDBY_INTERVAL
             if lapsed:
                 self._doubt_memory()
@@ -342,6 +345,12 @@ class Refresher:
         """Another refresher leads, or may have led: what this one remembers and was asked for is of the past."""
         self._reconciler.doubt_memory()
         self._agenda.forget()
+
+    def _stand_down(self, why: str) -> None:
+        if self._leads:
+            self._leads = False
+            self._reconciler.status.leadership_lost += 1
+            log.warning("leading no more, and writing nothing: %s", why)
 
     def _give_up_lease(self) -> None:
         try:

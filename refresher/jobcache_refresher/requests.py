@@ -73,10 +73,13 @@ class RequestInbox:
         self._suspended: threading.Thread | None = None
 
     def open(self, position: bytes | None) -> None:
-        """Begin to read after a position; by default after what is there now."""
+        """Begin to read after a position; by default after what is there now, which then counts as seen to."""
         if self._thread is not None:
             return
-        after = position if position is not None else self._newest()
+        after = position
+        if after is None:
+            after = self._newest()
+            self.put_back(Requests(position=after))
         self._thread = threading.Thread(
             target=self._read, args=(after, self._stop), name="jobcache-requests", daemon=True
         )

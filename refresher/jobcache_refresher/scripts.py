@@ -19,6 +19,12 @@ def lease_script(name: str) -> Script:
 
 
 @cache
+def plain_script(name: str) -> Script:
+    """A script that only reads, and asks nobody for a lease."""
+    return load_script("jobcache_refresher", name, preludes=(), read_only=True)
+
+
+@cache
 def fenced_script(name: str) -> Script:
     """A script that does nothing for whoever lost the lease."""
     preludes = (_HEADER, _ENTRIES, _STANDING, _FENCE)

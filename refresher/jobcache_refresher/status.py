@@ -14,6 +14,8 @@ class Status:
 
     leads: bool = False
     """Whether it holds the lease."""
+    leadership_lost: int = 0
+    """How often it ceased to lead without being stopped."""
     degraded: str | None = None
     """Why answers may be old or not whole; None while all is well."""
     jobs: int = 0
@@ -28,4 +30,8 @@ class Status:
     scans: int = 0
     examined: int = 0
     """Runs looked at."""
+    repairs: int = 0
+    """Findings in Redis that were mended in place."""
+    rebuilds: int = 0
+    """How often the cache was built anew, the first time included."""
     changes: Counter[ChangeKind] = field(default_factory=Counter)

@@ -7,20 +7,21 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from jobcache import keys as names
-from jobcache.codec import REV, decode_standing
 from jobcache.errors import SchemaMismatch
 from jobcache.ids import JobId
 from jobcache.index import Listing, listings
 from jobcache.keys import SCHEMA_VERSION, Keys
 from jobcache.models import CacheState, ChangeKind
 from jobcache.writes import CHANGES_CAP, addition_args, listing_args, removal_args
+from jobcache_refresher.clock import Clock
 from jobcache_refresher.diff import Operation
 from jobcache_refresher.inspection import Inspector
 from jobcache_refresher.lease import Lease
-from jobcache_refresher.records import Fields, Record, Records
+from jobcache_refresher.mirror import Mirror, record_of
+from jobcache_refresher.records import Record, Records
 from jobcache_refresher.scripts import fenced_script
 from jobcache_refresher.server import EpochError, Server
 from jobcache_refresher.workers import Outcome as Pending
@@ -31,6 +32,8 @@ T = TypeVar("T")
 OPERATIONS_PER_STEP = 50
 """Jobs that one step of the server changes; some milliseconds of its time."""
 KEYS_PER_STEP = 500
+LEAP = 1_000_000
+"""Generations that a failover may have lost; far more than are written while a replica lags behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,15 @@ class Outcome:
 class Store:
     """The keys of one namespace, written under a lease."""
 
-    def __init__(self, server: Server, keys: Keys, lease: Lease) -> None:
+    def __init__(
+        self,
+        server: Server,
+        keys: Keys,
+        lease: Lease,
+        clock: Clock = Clock(),  # noqa: B008
+    ) -> None:
+        self.mirror = Mirror(server, keys, clock)
+        """What others publish."""
         self._server = server
         self._keys = keys
         self._lease = lease
@@ -62,6 +73,10 @@ class Store:
         self._sender = Workers(1, "jobcache-apply")
         self._generation = 0
         """The last that the server told of, within the epoch."""
+        self._written = 0
+        """That of the last write by a refresher."""
+        self._leaps = False
+        """Whether readers may have seen more than that, which a failover may have lost."""
 
     def close(self) -> None:
         """Let go of the thread that writes."""
@@ -77,8 +92,9 @@ class Store:
         """
         if self._server.ask(b"TYPE", self._keys.meta) not in {b"hash", b"none"}:
             return None
-        schema, epoch, generation, state = self._server.ask(
-            b"HMGET", self._keys.meta, b"schema", b"epoch", b"generation", b"state"
+        wanted = (b"schema", b"epoch", b"generation", b"written", b"state")
+        schema, epoch, generation, written, state = self._server.ask(
+            b"HMGET", self._keys.meta, *wanted
         )
         if schema is not None and int(schema) > SCHEMA_VERSION:
             raise SchemaMismatch(
@@ -89,11 +105,13 @@ class Store:
             return None
         if state == CacheState.BUILDING.value.encode():
             return None  # half of it may be of the epoch before, or was never written
-        if epoch == self._epoch and int(generation or 0) < self._generation:
+        stands = (int(generation or 0), int(written or 0))
+        if epoch == self._epoch and (stands[0] < self._generation or stands[1] < self._written):
             return None
-        self._epoch, self._generation = epoch, int(generation or 0)
+        self._epoch, self._leaps = epoch, True
+        self._generation, self._written = stands
         try:
-            return self._load()
+            return self.mirror.complete(epoch)
         except ResponseError as error:
             if "WRONGTYPE" in str(error):
                 return None
@@ -101,7 +119,7 @@ class Store:
 
     def begin(self, fields: Mapping[str, str]) -> None:
         """Begin a new epoch: readers are told to wait, and what was there is dropped."""
-        self._generation = 0
+        self._generation = self._written = 0
         self._epoch, _ = self._server.run(
             fenced_script("begin"),
             (self._keys.lease, self._keys.meta, self._keys.changes),
@@ -116,10 +134,12 @@ class Store:
         Raises:
             FencedError, EpochError: as every method below.
         """
-        generation, now = self._run("stand", (), ())
-        if int(generation) < self._generation:
-            raise EpochError(f"the cache went back to generation {int(generation)}")
-        self._generation = int(generation)
+        leap, self._leaps = LEAP if self._leaps else 0, False
+        generation, written, now = self._run("stand", (), (leap,))
+        if generation < self._generation or written < self._written:
+            raise EpochError(f"the cache went back to generation {generation}")
+        self._generation = generation + leap
+        self._written = self._generation if leap else written
         return Place(self._generation, float(now))
 
     def apply(
@@ -159,8 +179,8 @@ class Store:
         return lambda: self._run("apply", (self._keys.changes, self._keys.tombstones), args)
 
     def _outcomes(self, operations: list[Operation], step: Pending[Any]) -> Iterator[Outcome]:
-        generation, verdicts = step.result()
-        self._advance(generation)
+        generation, before, verdicts = step.result()
+        self._advance(generation, before)
         revision = b"%d" % generation
         for operation, verdict in zip(operations, verdicts, strict=True):
             yield Outcome(operation, verdict.decode(), revision)
@@ -168,19 +188,23 @@ class Store:
     def complete(self, place: Place, stale_after: float, fields: Mapping[str, str]) -> float:
         """Declare the scan that began at ``place`` complete; returns when, in epoch seconds of the server."""
         keys = self._keys
-        generation, completed_at = self._run(
+        generation, before, completed_at = self._run(
             "complete",
             (keys.tombstones, keys.running, keys.jobs),
             (place.generation, repr(stale_after), keys.full(names.JOB_PREFIX), *_flat(fields)),
         )
-        self._advance(generation)
+        self._advance(generation, before)
         return float(completed_at)
 
-    def _advance(self, generation: int) -> None:
-        """Every write makes the generation grow, unless the server went back to an older state in between."""
-        if generation <= self._generation:
+    def _advance(self, generation: int, before: int) -> None:
+        """Every write makes the generation grow, unless the server went back to an older state in between.
+
+        Clients that delete make it grow as well; the write before, at least, must be there. (It may be one of which
+        the reply was lost.)
+        """
+        if generation <= self._generation or before < self._written:
             raise EpochError(f"the cache went back to generation {generation}")
-        self._generation = generation
+        self._generation = self._written = generation
 
     def report(self, fields: Mapping[str, str]) -> None:
         """Set fields of ``meta`` between two completed scans; an empty value removes one."""
@@ -188,7 +212,7 @@ class Store:
 
     def reload(self, path: bytes) -> Record | None:
         """One job as Redis holds it."""
-        return _record(self._server.ask(b"HGETALL", self._keys.job(JobId.from_path(path))))
+        return record_of(self._server.ask(b"HGETALL", self._keys.job(JobId.from_path(path))))
 
     def field(self, name: str) -> bytes | None:
         """One field of ``meta``."""
@@ -202,27 +226,15 @@ class Store:
     def _run(self, script: str, keys: Iterable[bytes], args: Iterable[bytes | str | float]) -> Any:
         if not self._epoch:
             raise EpochError("no epoch was begun")
-        return self._server.run(
-            fenced_script(script),
-            (self._keys.lease, self._keys.meta, *keys),
-            (self._lease.value, self._epoch, *args),
-        )
-
-    def _load(self) -> Records:
-        records: Records = {}
-        first = 0
-        while True:
-            last = first + KEYS_PER_STEP - 1
-            paths: list[bytes] = self._server.ask(b"ZRANGE", self._keys.jobs, first, last)
-            pipeline = self._server.redis.pipeline(transaction=False)
-            for path in paths:
-                pipeline.execute_command(b"HGETALL", self._keys.full(names.job_key(path)))
-            for path, reply in zip(paths, pipeline.execute(), strict=True):
-                if record := _record(reply):
-                    records[path] = record
-            if len(paths) < KEYS_PER_STEP:
-                return records
-            first = last + 1
+        try:
+            return self._server.run(
+                fenced_script(script),
+                (self._keys.lease, self._keys.meta, *keys),
+                (self._lease.value, self._epoch, *args),
+            )
+        except (RedisError, OSError):
+            self._leaps = True  # it may have been done, and seen, and be lost
+            raise
 
     def _leftovers(self) -> Iterator[list[bytes]]:
         keep = {self._keys.lease, self._keys.meta, self._keys.changes, self._keys.requests}
@@ -236,24 +248,6 @@ class Store:
                 yield some
             if int(cursor) == 0:
                 return
-
-
-def _record(reply: list[bytes]) -> Record | None:
-    fields = dict(zip(reply[::2], reply[1::2], strict=True))
-    revision = fields.pop(REV, None)
-    if revision is None or not _is_sound(fields):
-        return None
-    return Record(fields, revision)
-
-
-def _is_sound(fields: Fields) -> bool:
-    """Whether the fields are as this program writes them; what somebody else wrote counts as lost."""
-    try:
-        decode_standing(fields)
-        int(fields.get(b"log_scanned", b"0"))
-    except (KeyError, ValueError):
-        return False
-    return True
 
 
 def _operation_args(operation: Operation, announce: bool) -> list[bytes | str | int]:

@@ -6,17 +6,19 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, RedisError
 
-from jobcache import CacheNotReady, CacheState, CacheUnavailable
+from jobcache import CacheNotReady, CacheState, CacheUnavailable, JobStatus
 from jobcache.checkup import Checkup
 from jobcache.doctor import EXAMPLES
+from jobcache.scripts import Script
 from jobcache_refresher.audit import FEW
 from jobcache_refresher.scope import Scope
 from jobcache_refresher.server import EpochError, FencedError
@@ -286,19 +288,93 @@ def test_a_lease_that_is_none(whole: Rig, redis: Redis, command: Command) -> Non
     assert_agrees(whole)
 
 
-def test_a_server_that_went_back_in_time(whole: Rig, redis: Redis) -> None:
-    dumped = [(key, redis.dump(key)) for key in keys_of(whole, redis)]
-    write_run(whole.status_dir, RUN, status="failed")
-    write_run(whole.status_dir, ("new", "g", "n", "r"))
-    whole.settle()
-    epoch = whole.cache.freshness().epoch
-    redis.delete(*keys_of(whole, redis))
+@contextmanager
+def going_back(rig: Rig, redis: Redis) -> Iterator[None]:
+    """At its end the server holds what it held before, as a replica that is promoted may."""
+    dumped = [(key, redis.dump(key)) for key in keys_of(rig, redis)]
+    yield
+    redis.delete(*keys_of(rig, redis))
     for key, value in dumped:
         assert value is not None
-        redis.restore(key, 3_600_000 if key == whole.refresher.keys.lease else 0, value)
-    whole.refresh(Scope.POLL)
-    assert whole.cache.freshness().epoch != epoch
-    assert_agrees(whole)
+        redis.restore(key, 3_600_000 if key == rig.refresher.keys.lease else 0, value)
+
+
+def status_of_run(rig: Rig) -> JobStatus:
+    job = rig.cache.get_job(*RUN)
+    assert job is not None
+    return job.status
+
+
+class TestAServerThatWentBack:
+    def test_to_an_older_generation(self, whole: Rig, redis: Redis) -> None:
+        with going_back(whole, redis):
+            write_run(whole.status_dir, RUN, status="failed")
+            write_run(whole.status_dir, ("new", "g", "n", "r"))
+            whole.settle()
+            epoch = whole.cache.freshness().epoch
+        whole.refresh(Scope.POLL)
+        assert whole.cache.freshness().epoch != epoch
+        assert_agrees(whole)
+
+    def test_and_clients_deleted_so_much_that_the_generation_is_as_high(
+        self, whole: Rig, redis: Redis
+    ) -> None:
+        with going_back(whole, redis):
+            write_run(whole.status_dir, RUN, status="failed")
+            whole.refresh(Scope.POLL)
+            before = whole.cache.freshness()
+        for number in range(5):
+            whole.cache.delete_job("absent", "g", "n", f"r{number}")
+        assert whole.cache.freshness().generation >= before.generation
+        whole.refresh(Scope.POLL)
+        assert whole.cache.freshness().epoch != before.epoch
+        assert_agrees(whole)
+
+    def test_in_the_middle_of_a_refresh(self, whole: Rig, redis: Redis) -> None:
+        store = whole.refresher.store
+        with going_back(whole, redis):
+            whole.refresh(Scope.POLL)
+            place = store.place()
+        for number in range(5):
+            whole.cache.delete_job("absent", "g", "n", f"r{number}")
+        with pytest.raises(EpochError, match="went back"):
+            store.complete(place, 300, {})
+
+    def test_to_before_a_write_whose_reply_was_lost(
+        self, whole: Rig, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The refresher cannot notice, and writes again; a client that saw the lost write must not mix them up."""
+        run = whole.refresher.server.run
+
+        def lose_reply(script: Script, *rest: Any) -> Any:
+            reply = run(script, *rest)
+            if script.name == "apply":
+                raise RedisError("the reply is lost")
+            return reply
+
+        with going_back(whole, redis):
+            write_run(whole.status_dir, RUN, status="failed")
+            monkeypatch.setattr(whole.refresher.server, "run", lose_reply)
+            with pytest.raises(RedisError, match="lost"):
+                whole.refresh()
+            assert status_of_run(whole) is JobStatus.FAILED
+        monkeypatch.undo()
+        write_run(whole.status_dir, RUN, status="completed", last_heartbeat="")
+        whole.refresh()
+        assert status_of_run(whole) is JobStatus.COMPLETED
+        assert_agrees(whole)
+
+    def test_and_another_refresher_goes_on(self, whole: Rig, redis: Redis) -> None:
+        """A client that saw what was lost must not take it for what was written since."""
+        with going_back(whole, redis):
+            write_run(whole.status_dir, RUN, status="failed")
+            whole.refresh()
+            assert_agrees(whole)
+        write_run(whole.status_dir, RUN, status="completed", last_heartbeat="")
+        with Rig(whole.url, whole.status_dir, whole.namespace) as other:
+            other.refresh()
+            assert_agrees(other)
+            assert_agrees(whole)
 
 
 def test_deletions_by_clients_are_no_loss(whole: Rig, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,12 +19,14 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from redis import Redis
 
 from jobcache import CacheNotReady, CacheState, CacheUnavailable, ConfigError, JobCache, JobStatus
 from jobcache_refresher import EmbeddedServer, LocalJobCache, Refresher
 from jobcache_refresher.tree import Tree
 from tests.contract.compare import names_of
 from tests.faults.faulty import FaultyTree
+from tests.programs import REFRESHER, environment
 from tests.servers import RunningServer, running_server
 from tests.trees import Names, delete_run, write_raw, write_run
 
@@ -137,6 +140,18 @@ class TestRequests:
                 cache.refresh(wait=True, timeout=5)
                 assert cache.get_job(*names) is not None
 
+    def test_what_is_asked_between_two_leaders_is_not_lost(
+        self, valkey: RunningServer, status_dir: Path, namespace: str
+    ) -> None:
+        write_run(status_dir, RUN)
+        with alive(valkey, status_dir, namespace):
+            pass
+        with JobCache(valkey.url, namespace=namespace) as cache:
+            cache.refresh()
+            with alive(valkey, status_dir, namespace, poll_interval=60), valkey.client() as redis:
+                ((asked, _),) = redis.xrange(f"jobcache:{{{namespace}}}:requests")
+                wait_for(lambda: cache.meta()["request_position"] == asked.decode())
+
     def test_refresh_without_a_refresher(
         self, valkey: RunningServer, status_dir: Path, namespace: str
     ) -> None:
@@ -218,34 +233,89 @@ class TestLeadership:
             write_run(status_dir, OTHER)
             wait_for(lambda: cache.get_job(*OTHER))
 
-    def test_a_paused_leader_writes_nothing_more(
+    def test_a_paused_leader_writes_nothing_more_and_says_why(
         self, real_server: RunningServer, status_dir: Path, namespace: str
     ) -> None:
-        code = leader(real_server, status_dir, namespace, lease_ttl=3)
-        paused = subprocess.Popen(
-            [sys.executable, "-c", code],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        assert paused.stdout is not None
-        assert paused.stderr is not None
-        try:
-            assert paused.stdout.readline() == b"up\n"
+        write_run(status_dir, RUN)
+        port = free_port()
+        with paused_leader(real_server, status_dir, namespace, port) as paused:
             paused.send_signal(signal.SIGSTOP)
-            with alive(real_server, status_dir, namespace, lease_ttl=3) as (standby, cache):
-                wait_for(lambda: standby.leads)
-                write_run(status_dir, RUN)
-                wait_for(lambda: cache.get_job(*RUN))
-                holder = cache.meta()["refresher"]
+            # The standby publishes once, and is quiet then.
+            with (
+                alive(real_server, status_dir, namespace, lease_ttl=3, poll_interval=60) as standby,
+                real_server.client() as redis,
+            ):
+                wait_for(lambda: standby[0].leads, timeout=10)
+                write_run(status_dir, OTHER)
+                standby[1].refresh(wait=True)
+                before = contents(redis, namespace)
                 paused.send_signal(signal.SIGCONT)
-                time.sleep(0.5)
-                assert cache.meta()["refresher"] == holder
-                assert standby.leads
-        finally:
+                # Ten of its polls.
+                wait_for(lambda: metrics_at(port)["jobcache_leadership_lost_total"] == 1)
+                time.sleep(1)
+                assert contents(redis, namespace) == before
+                assert standby[0].leads
+                assert metrics_at(port)["jobcache_leader"] == 0
+                assert names_of(standby[1].list_all_jobs()) == [OTHER, RUN]
             paused.kill()
-            paused.wait()
-            paused.stdout.close()
-            paused.stderr.close()
+            assert paused.stderr is not None
+            said = paused.stderr.read().decode()
+        assert re.search(
+            r"leading no more, and writing nothing: the lease ended \d+\.\d s ago without being "
+            r"renewed: this process was paused, or Redis was out of reach",
+            said,
+        )
+
+
+@contextmanager
+def paused_leader(
+    server: RunningServer, status_dir: Path, namespace: str, port: int
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that leads, polls ten times a second, and tells metrics; to be paused."""
+    program = (*REFRESHER, "run", "--status-dir", str(status_dir))
+    settings = ("--url", server.url, "--namespace", namespace, "--lease-ttl", "3")
+    quick = ("--poll-interval", "0.1", "--metrics-port", str(port))
+    command = [*program, *settings, *quick]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment()) as process:
+        try:
+            wait_for(lambda: leads(port), timeout=20)
+            yield process
+        finally:
+            process.kill()
+
+
+def leads(port: int) -> bool:
+    with suppress(OSError):
+        found = metrics_at(port)
+        return bool(found["jobcache_leader"] and found["jobcache_scans_total"])
+    return False
+
+
+def contents(redis: Redis, namespace: str) -> dict[bytes, object]:
+    """All that a namespace holds but for the signs of life of whoever leads."""
+    found: dict[bytes, object] = {}
+    for key in redis.scan_iter(f"jobcache:{{{namespace}}}:*"):
+        match redis.type(key):
+            case b"hash":
+                found[key] = redis.hgetall(key)
+            case b"zset":
+                found[key] = redis.zrange(key, 0, -1, withscores=True)
+            case b"stream":
+                found[key] = redis.xrange(key)
+            case b"string":
+                found[key] = redis.get(key)
+    meta = found[f"jobcache:{{{namespace}}}:meta".encode()]
+    assert isinstance(meta, dict)
+    meta.pop(b"beat_at", None)
+    return found
+
+
+def metrics_at(port: int) -> dict[str, float]:
+    """Metrics by name, without labels."""
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as reply:
+        lines = reply.read().decode().splitlines()
+    pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+    return {name.partition("{")[0]: float(value) for name, value in pairs}
 
 
 class TestRestart:
@@ -437,6 +507,14 @@ class TestMetrics:
             assert abs(found["jobcache_completed_timestamp_seconds" + label] - time.time()) < 5
             added = f'jobcache_changes_total{{kind="added",namespace="{namespace}"}}'
             assert found[added] == 1
+            assert found["jobcache_leadership_lost_total" + label] == 0
+            assert found["jobcache_rebuilds_total" + label] == 1
+            assert found["jobcache_repairs_total" + label] == 0
+            with valkey.client() as redis:
+                redis.delete(f"jobcache:{{{namespace}}}:jobs")
+                wait_for(lambda: metrics()["jobcache_repairs_total" + label] == 1)
+                redis.delete(f"jobcache:{{{namespace}}}:meta")
+                wait_for(lambda: metrics()["jobcache_rebuilds_total" + label] == 2)
             status_dir.rename(status_dir.parent / "away")
             wait_for(lambda: metrics()["jobcache_degraded" + label])
         with pytest.raises(OSError):

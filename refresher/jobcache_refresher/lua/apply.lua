@@ -5,8 +5,8 @@
 --   the revision it must be at ('' for none); what to announce ('' for nothing); for 'put' count of (field,
 --   value) pairs and the pairs, count of fields to drop and the fields; index entries to remove and to add. At the end
 --   the listings that any of them touches.
--- Returns: {generation, outcome of each}: 'ok', 'changed' (the job is at another revision: nothing was done) or
---   'tombstone' (a client deleted it after the scan began: nothing was done)
+-- Returns: {generation, that of the write before, outcome of each}: 'ok', 'changed' (the job is at another revision:
+--   nothing was done) or 'tombstone' (a client deleted it after the scan began: nothing was done)
 
 local lease_value, epoch, observed, cap, prefix = take(), take(), tonumber(take()), take(), take()
 local refusal = refuse(lease_value, epoch)
@@ -16,7 +16,7 @@ end
 
 local meta, changes, tombstones = KEYS[2], KEYS[3], KEYS[4]
 local since = fresh_since(meta)
-local generation = redis.call('HINCRBY', meta, 'generation', 1)
+local generation, before = advance(meta, 1)
 local chips = 0
 
 local function take_list(count)
@@ -83,4 +83,4 @@ settle_listings(prefix)
 if chips ~= 0 then
     redis.call('HINCRBY', meta, 'active_chips', chips)
 end
-return {generation, outcomes}
+return {generation, before, outcomes}

@@ -3,7 +3,7 @@
 -- ARGV: the lease's value; the epoch; the generation that was current before the scan began; seconds without a
 --   heartbeat after which a job is stale; what stands before an id to make it a key; then fields of meta and values, an
 --   empty value removing the field.
--- Returns: {generation, time of completion in epoch seconds}
+-- Returns: {generation, that of the write before, time of completion in epoch seconds}
 
 local lease_value, epoch, observed, stale_after, job_prefix = take(), take(), take(), take(), take()
 local refusal = refuse(lease_value, epoch)
@@ -45,4 +45,5 @@ end
 redis.call('HSET', meta, 'completed_at', completed_at, 'stale_after', stale_after,
     'active_chips', string.format('%.0f', chips), 'jobs', redis.call('ZCARD', KEYS[5]))
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', observed)
-return {redis.call('HINCRBY', meta, 'generation', 1), completed_at}
+local generation, written_before = advance(meta, 1)
+return {generation, written_before, completed_at}

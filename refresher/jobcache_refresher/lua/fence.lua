@@ -16,3 +16,12 @@ local function refuse(lease_value, epoch)
     end
     return nil
 end
+
+-- Let the generation grow, and note that it was the refresher who had it do so: clients that delete do as well, and
+-- could hide that the server went back. Returns the generation, and that of the refresher's write before.
+local function advance(meta, by)
+    local before = tonumber(redis.call('HGET', meta, 'written') or 0)
+    local generation = redis.call('HINCRBY', meta, 'generation', by)
+    redis.call('HSET', meta, 'written', generation)
+    return generation, before
+end

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import cycle
+from pathlib import Path
+from typing import NoReturn
 
-from tests.faults.oracle.faults import GAPS, KINDS
+from tests.faults.oracle.faults import GAPS, KINDS, Round
 from tests.faults.oracle.report import failure, summary
-from tests.faults.oracle.run import Result, run_seed
+from tests.faults.oracle.run import Result, run_rounds, run_seed
 from tests.servers import REAL_KINDS
 
 
@@ -24,10 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run; returns the exit code."""
     options = _parser().parse_args(arguments)
     kinds = _kinds(options)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)  # what was started is ended
     began = time.monotonic()
     results: list[Result] = []
     for seed, server in _seeds(options):
-        result = run_seed(seed, server, options.seconds, kinds)
+        if options.play is None:
+            result = run_seed(seed, server, options.seconds, kinds)
+        else:
+            result = run_rounds(seed, server, Round.parse_all(options.play.read_text()))
         results.append(result)
         print(_line(result), flush=True)
         if result.violations:
@@ -36,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 break
     print(summary(results, time.monotonic() - began))
     return int(any(result.violations for result in results))
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,6 +63,9 @@ def _parser() -> argparse.ArgumentParser:
         "--with", dest="only_gaps", default="", metavar="KINDS", help="these gaps as well, or all"
     )
     parser.add_argument("--only", default="", metavar="KINDS", help="no other faults than these")
+    parser.add_argument(
+        "--play", type=Path, metavar="FILE", help="the rounds that it tells of, as failures do"
+    )
     parser.add_argument("--keep-going", action="store_true", help="after a seed that failed")
     return parser
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from random import Random
@@ -56,6 +57,14 @@ KINDS: dict[str, Kind] = {
     "redis-kill": _kind(
         "server", "memory", shortest=0.1, longest=2, weight=2, lease_lapses=True, server_fails=True
     ),
+    "failover": _kind(
+        *("server", "memory"),
+        shortest=0.3,
+        longest=2,
+        weight=2,
+        lease_lapses=True,
+        server_fails=True,
+    ),
     "flush": _kind("server", "memory", weight=2, server_fails=True),
     "oom": _kind("server", shortest=0.3, longest=2, weight=2, server_fails=True),
     # the way from the refreshers to it
@@ -93,11 +102,11 @@ UNNOTICED = frozenset({"index-loss", "hash-loss", "wrong-type", "evict"})
 GAPS: frozenset[str] = frozenset()
 """What the refresher cannot cope with yet: left out unless asked for."""
 
-LOSSES = frozenset({"redis-kill", "flush", "meta-loss", *UNNOTICED})
+LOSSES = frozenset({"redis-kill", "failover", "flush", "meta-loss", *UNNOTICED})
 """Faults after which the server no longer holds all that was written."""
 
 READER_FAULTS = frozenset(name for name in KINDS if name.startswith("reader-"))
-OUTAGES = frozenset({"redis-stop", "redis-kill", *READER_FAULTS})
+OUTAGES = frozenset({"redis-stop", "redis-kill", "failover", *READER_FAULTS})
 """Faults that readers see as such."""
 
 HIDES = frozenset({"vanish", "empty"})
@@ -124,9 +133,40 @@ class Fault:
     def __str__(self) -> str:
         return f"{self.kind} at {self.at:.2f} for {self.lasts:.2f} s, die {self.die:.3f}"
 
+    @classmethod
+    def parse(cls, text: str) -> Fault:
+        """The fault that reads so."""
+        found = _FAULT.fullmatch(text.strip())
+        if found is None or found[1] not in KINDS:
+            raise ValueError(f"no fault: {text!r}")
+        return cls(found[1], float(found[2]), float(found[3]), float(found[4]))
 
-def plan_round(rng: Random, kinds: Collection[str], seconds: float, timing: Timing) -> list[Fault]:
-    """Faults in order of time, two at once where they do not exclude each other."""
+
+_FAULT = re.compile(r"(\S+) at ([\d.]+) for ([\d.]+) s, die ([\d.]+)")
+_ROUND = re.compile(r"a round of ([\d.]+) s: ?(.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Faults in order of time, and how long the producer works."""
+
+    seconds: float
+    faults: tuple[Fault, ...]
+
+    def __str__(self) -> str:
+        return f"a round of {self.seconds:.2f} s: {'; '.join(map(str, self.faults))}"
+
+    @classmethod
+    def parse_all(cls, text: str) -> list[Round]:
+        """The rounds that a text tells of, as ``__str__`` writes them, between whatever else it holds."""
+        return [
+            cls(float(seconds), tuple(map(Fault.parse, filter(None, faults.split(";")))))
+            for seconds, faults in _ROUND.findall(text)
+        ]
+
+
+def plan_round(rng: Random, kinds: Collection[str], seconds: float, timing: Timing) -> Round:
+    """A round in which two faults strike at once where they do not exclude each other."""
     names = [name for name in KINDS if name in kinds]
     weights = [KINDS[name].weight for name in names]
     faults: list[Fault] = []
@@ -138,7 +178,7 @@ def plan_round(rng: Random, kinds: Collection[str], seconds: float, timing: Timi
         )
         if not any(_exclude(fault, other, timing) for other in faults):
             faults.append(fault)
-    return sorted(faults, key=lambda fault: fault.at)
+    return Round(seconds, tuple(sorted(faults, key=lambda fault: fault.at)))
 
 
 def _exclude(one: Fault, other: Fault, timing: Timing) -> bool:

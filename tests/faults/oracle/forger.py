@@ -41,6 +41,11 @@ class Forger(Watcher):
         self._known: list[bytes] = []
 
     def look(self) -> None:
+        # A failover may bring a lease back that was lost.
+        with self.place.server.changing:
+            self._try_all()
+
+    def _try_all(self) -> None:
         current = self.redis.get(self.place.keys.lease)
         for lost in self._known[-3:]:
             if lost != current:

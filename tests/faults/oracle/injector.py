@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import heapq
+import math
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 
 from tests.faults.oracle.child import EIO, HANG
-from tests.faults.oracle.faults import KINDS, LOSSES, Fault
+from tests.faults.oracle.faults import KINDS, LOSSES, Fault, Round
 from tests.faults.oracle.fleet import Fleet, Refresher
 from tests.faults.oracle.place import Place
 from tests.faults.oracle.producer import PROJECTS
@@ -26,6 +29,10 @@ LITTLE_MEMORY = 1
 """Bytes: everything that needs memory is refused."""
 EVICTED = 20_000
 """Bytes that have to go at once; more go with every write."""
+LOST = "failovers that lost writes"
+"""How they are counted."""
+ABSENCE = 0.7
+"""Seconds after which the old primary of a failover comes back."""
 
 Undo = Callable[[], None]
 
@@ -55,17 +62,29 @@ class Injector:
         self._place = place
         self._targets = targets
         self._redis: Redis = place.server.client()
+        self._later: list[tuple[float, int, Undo]] = []
+        self._numbers = count()
 
-    def play(self, faults: Iterable[Fault], seconds: float) -> None:
-        """Strike when the schedule says so, for as long as a round takes."""
+    def play(self, one: Round) -> None:
+        """Strike when the schedule says so, for as long as the round takes."""
         began = time.monotonic()
-        waiting: list[tuple[float, int, Callable[[], None]]] = []
-        for order, fault in enumerate(faults):
-            _wait_until(began + fault.at, waiting)
-            undo = self._strike(fault)
-            heapq.heappush(waiting, (began + fault.ends, order, undo))
-        _wait_until(began + seconds, waiting)
-        _wait_until(float("inf"), waiting)
+        for fault in one.faults:
+            self._wait_until(began + fault.at)
+            self._do_at(began + fault.ends, self._strike(fault))
+        self._wait_until(began + one.seconds)
+        self._wait_until(math.inf)
+
+    def _do_at(self, moment: float, act: Undo) -> None:
+        heapq.heappush(self._later, (moment, next(self._numbers), act))
+
+    def _wait_until(self, moment: float) -> None:
+        """Wait for a moment, and do what is to be done until then; for ever means until all is."""
+        while self._later and self._later[0][0] <= moment:
+            at, _, act = heapq.heappop(self._later)
+            time.sleep(max(0.0, at - time.monotonic()))
+            act()
+        if moment < math.inf:
+            time.sleep(max(0.0, moment - time.monotonic()))
 
     def end(self) -> None:
         self._redis.close()
@@ -147,6 +166,40 @@ class Injector:
     def _redis_kill(self, fault: Fault) -> tuple[Undo, str]:
         self._place.server.kill()
         return self._place.server.start, ""
+
+    def _failover(self, fault: Fault) -> tuple[Undo, str]:
+        """The replica falls behind, the primary dies or hangs, the replica leads, the old primary comes back."""
+        server, targets = self._place.server, self._targets
+        if not server.can_fail_over:
+            raise SkippedError("the replica is not in step")
+        began, hangs = time.monotonic(), fault.die < 0.5
+        # Of each half of the dice one in four loses nothing but what was on its way.
+        behind = max(0.0, (fault.die * 2) % 1 - 0.25)
+        if behind:
+            server.part()
+
+        stood: list[bytes | None] = []
+
+        def strike() -> None:
+            self._place.journal.note(f"the primary {'hangs' if hangs else 'dies'}")
+            stood[:] = self._stands(self._redis)
+            server.stop() if hangs else server.kill()
+
+        def undo() -> None:
+            with server.replica_client() as replica:
+                if self._stands(replica) != stood:
+                    self._place.journal.count(LOST)
+            server.promote()
+            for proxy in (targets.proxy, targets.reader_proxy):
+                proxy.drop()
+            self._do_at(time.monotonic() + ABSENCE, server.bring_back)
+
+        self._do_at(began + fault.lasts * behind, strike)
+        return undo, f"of a primary that {'hangs' if hangs else 'dies'} "
+
+    def _stands(self, redis: Redis) -> list[bytes | None]:
+        found: Any = redis.hmget(self._place.keys.meta, ["epoch", "generation"])
+        return list(found)
 
     def _flush(self, fault: Fault) -> tuple[Undo, str]:
         self._redis.execute_command("FLUSHALL" if fault.die < 0.5 else "FLUSHDB")
@@ -276,13 +329,3 @@ def _insist(act: Callable[[], object], timeout: float = 10.0) -> None:
             if time.monotonic() > ends:
                 raise
             time.sleep(0.05)
-
-
-def _wait_until(moment: float, waiting: list[tuple[float, int, Callable[[], None]]]) -> None:
-    """Wait for a moment, and undo what is over until then; for ever means until all is."""
-    while waiting and waiting[0][0] <= moment:
-        at, _, undo = heapq.heappop(waiting)
-        time.sleep(max(0.0, at - time.monotonic()))
-        undo()
-    if moment != float("inf"):
-        time.sleep(max(0.0, moment - time.monotonic()))

@@ -53,6 +53,10 @@ class Proxy:
         """Behave like this from now on."""
         self._loop.call_soon_threadsafe(self._set, mode, delay)
 
+    def drop(self) -> None:
+        """Close every connection: behind it is another server now."""
+        self._loop.call_soon_threadsafe(self._drop)
+
     def end(self) -> None:
         """Close everything."""
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -81,8 +85,11 @@ class Proxy:
         else:
             self.go_on.set()
         if mode in {Mode.CUT, Mode.RESET}:
-            for link in list(self._links):
-                link.close(reset=mode is Mode.RESET)
+            self._drop(reset=mode is Mode.RESET)
+
+    def _drop(self, *, reset: bool = False) -> None:
+        for link in list(self._links):
+            link.close(reset=reset)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -13,6 +13,7 @@ from jobcache import CacheNotReady, CacheUnavailable, Freshness, JobCache, JobMe
 from tests.faults.oracle.faults import UNNOTICED
 from tests.faults.oracle.forger import FORGED
 from tests.faults.oracle.place import NAMESPACE, Place
+from tests.faults.oracle.server import FragileServer
 from tests.faults.oracle.world import Standing
 from tests.trees import Names
 
@@ -24,21 +25,31 @@ AFTER_OUTAGE = 3.0
 T = TypeVar("T")
 
 
+Floor = tuple[int, float, int]
+"""A primary, by its number; an epoch; a generation."""
+
+
 class Floors:
-    """The newest generation, and the newest epoch, that any read has shown."""
+    """The newest generation, and the newest epoch, that any read has shown of the server that is the primary.
 
-    def __init__(self) -> None:
+    A replica that is promoted may lack what the last reads have shown; the generation falls once.
+    """
+
+    def __init__(self, server: FragileServer) -> None:
+        self._server = server
         self._lock = threading.Lock()
-        self._newest = (0.0, 0)
+        self._newest: Floor = (0, 0.0, 0)
 
-    def now(self) -> tuple[float, int]:
+    def now(self) -> Floor:
         with self._lock:
-            return self._newest
+            return max(self._newest, (self._server.promotions, 0.0, 0))
 
-    def raise_to(self, freshness: Freshness) -> tuple[float, int]:
-        """Take an answer into account; returns where it stands."""
-        stands = (float(freshness.epoch), freshness.generation)
+    def raise_to(self, floor: Floor, freshness: Freshness) -> Floor:
+        """Take an answer to a read into account that began at a floor; returns where it stands."""
+        stands = (floor[0], float(freshness.epoch), freshness.generation)
         with self._lock:
+            if self._server.promotions != floor[0]:
+                return floor  # nobody knows whose answer it is
             self._newest = max(self._newest, stands)
         return stands
 
@@ -158,9 +169,12 @@ class Reader(threading.Thread):
         freshness = self._cache.last_freshness
         assert freshness is not None
         journal.count(f"reads {freshness.state.value}")
-        stands = self._floors.raise_to(freshness)
+        if self._place.server.had_two_primaries(began, time.time()):
+            journal.count("reads while an old primary answered")
+            return
+        stands = self._floors.raise_to(floor, freshness)
         if stands < floor:
-            journal.violate("c", f"epoch and generation {stands} after {floor}")
+            journal.violate("c", f"epoch and generation {stands[1:]} after {floor[1:]}")
         judge(answer, expected)
 
     def _judge_time(self, asked: float, refusal: Exception | None) -> None:

@@ -24,8 +24,10 @@ def failure(result: Result, seconds: float, kinds: Collection[str]) -> str:
 
 def command(result: Result, seconds: float, kinds: Collection[str]) -> str:
     """The command line that plays the same schedule."""
-    words = ["python -m tests.faults.oracle", f"--seed {result.seed}", f"--seconds {seconds:g}"]
-    words.append(f"--server {result.kind}")
+    words = ["python -m tests.faults.oracle", f"--seed {result.seed}", f"--server {result.kind}"]
+    if result.is_recorded:
+        return " ".join([*words, "--play FILE-WITH-THIS-OUTPUT"])
+    words.append(f"--seconds {seconds:g}")
     if set(kinds) != KINDS.keys() - GAPS:
         words.append(f"--only {','.join(kinds)}")
     return " ".join(words)

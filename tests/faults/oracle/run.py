@@ -6,9 +6,9 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
@@ -22,7 +22,7 @@ from jobcache_refresher.server import Server
 from tests.faults.oracle.agreement import disagreements
 from tests.faults.oracle.auditor import Auditor
 from tests.faults.oracle.dashboard import Dashboard
-from tests.faults.oracle.faults import OUTAGES, READER_FAULTS, plan_round
+from tests.faults.oracle.faults import OUTAGES, READER_FAULTS, Round, plan_round
 from tests.faults.oracle.feed import Feed
 from tests.faults.oracle.fleet import Fleet
 from tests.faults.oracle.forger import Forger
@@ -59,26 +59,38 @@ class Result:
     """Seconds from the end of each round to a view that equals the tree."""
     logs: str = ""
     """What the refreshers said last."""
+    is_recorded: bool = False
+    """Whether its rounds were given, not drawn."""
 
 
 def run_seed(seed: int, kind: str, seconds: float, kinds: Collection[str]) -> Result:
-    """Play rounds for about as long as told, or up to the first violation."""
-    with _staged(seed, kind, kinds) as stage:
+    """Draw and play rounds for about as long as told, or up to the first violation."""
+    with _staged(seed, kind) as stage:
         ends = time.monotonic() + seconds
         while True:
-            stage.play_round(min(LONGEST_ROUND, max(SHORTEST_ROUND, ends - time.monotonic())))
+            left = min(LONGEST_ROUND, max(SHORTEST_ROUND, ends - time.monotonic()))
+            stage.play(stage.draw(left, kinds))
             if time.monotonic() >= ends or stage.place.journal.failed:
                 break
     return stage.result()
 
 
+def run_rounds(seed: int, kind: str, rounds: Iterable[Round]) -> Result:
+    """Play recorded rounds, up to the first violation; the seed draws all but the faults."""
+    with _staged(seed, kind) as stage:
+        for one in rounds:
+            stage.play(one)
+            if stage.place.journal.failed:
+                break
+    return replace(stage.result(), is_recorded=True)
+
+
 class Stage:
     """Everything at work."""
 
-    def __init__(self, seed: int, kind: str, kinds: Collection[str], directory: Path) -> None:
+    def __init__(self, seed: int, kind: str, directory: Path) -> None:
         self._seed = seed
         self._kind = kind
-        self._kinds = kinds
         rng = self._rng("setting")
         self._timing = Timing(watches=rng.random() < 0.2)
         self._directory = directory
@@ -104,6 +116,8 @@ class Stage:
             self.place, Targets(self._fleet, self._proxy, self._reader_proxy, self._volume)
         )
         self._schedule = self._rng("faults")
+        self._lasting_cache = JobCache(server.url, namespace=NAMESPACE, ready_timeout=30)
+        """What it remembers must not be told once it is past."""
 
     def _rng(self, purpose: str) -> Random:
         return Random(f"{self._seed}/{purpose}")
@@ -130,7 +144,7 @@ class Stage:
     def enter(self, stack: ExitStack) -> None:
         """Start everything; the stack ends it."""
         place = self.place
-        floors = Floors()
+        floors = Floors(place.server)
         direct = OUTAGES - READER_FAULTS
         url, proxied = place.server.url, self._reader_proxy.url
         readers = [
@@ -146,6 +160,7 @@ class Stage:
             proxy.start()
             stack.callback(proxy.end)
         stack.callback(self._injector.end)
+        stack.callback(self._lasting_cache.close)
         self._producer.populate((FEWEST + MOST) // 2)
         self._fleet.start()
         stack.callback(self._fleet.end)
@@ -163,14 +178,17 @@ class Stage:
             reader.start()
             stack.callback(reader.end)
 
-    def play_round(self, seconds: float) -> None:
+    def draw(self, longest: float, kinds: Collection[str]) -> Round:
+        """A round of some of the faults there are."""
+        seconds = self._schedule.uniform(SHORTEST_ROUND, max(SHORTEST_ROUND, longest))
+        return plan_round(self._schedule, kinds, seconds, self._timing)
+
+    def play(self, one: Round) -> None:
         """Chaos, then rest."""
         journal = self.place.journal
-        seconds = self._schedule.uniform(SHORTEST_ROUND, max(SHORTEST_ROUND, seconds))
-        faults = plan_round(self._schedule, self._kinds, seconds, self._timing)
-        journal.note(f"a round of {seconds:.2f} s: {'; '.join(map(str, faults))}")
+        journal.note(str(one))
         self._producer.resume()
-        self._injector.play(faults, seconds)
+        self._injector.play(one)
         self._producer.pause()
         journal.note("all is quiet")
         if not journal.failed:
@@ -198,12 +216,16 @@ class Stage:
     def _differences(self) -> list[str]:
         server = self.place.server
         with JobCache(server.url, namespace=NAMESPACE, ready_timeout=30) as cache:
-            different = disagreements(cache, self._volume.status_dir, self._timing.stale_after)
+            different = self._disagreements(cache)
+        different = different or self._disagreements(self._lasting_cache)
         with server.client() as redis:
             held = take_snapshot(redis, self.place.keys)
         if not different and int(held.meta[b"jobs"]) != len(held.jobs):
             different.append(f"meta says {held.meta[b'jobs']!r} jobs")
         return different + index_faults(held)
+
+    def _disagreements(self, cache: JobCache) -> list[str]:
+        return disagreements(cache, self._volume.status_dir, self._timing.stale_after)
 
     def _release_what_is_held(self) -> None:
         """Producers may have removed more than a refresher believes: an operator confirms it."""
@@ -240,11 +262,11 @@ class Stage:
 
 
 @contextmanager
-def _staged(seed: int, kind: str, kinds: Collection[str]) -> Iterator[Stage]:
+def _staged(seed: int, kind: str) -> Iterator[Stage]:
     directory = Path(tempfile.mkdtemp(prefix="jobcache-oracle-"))
     stack = ExitStack()
     stack.callback(shutil.rmtree, directory, ignore_errors=True)
     with stack:
-        stage = Stage(seed, kind, kinds, directory)
+        stage = Stage(seed, kind, directory)
         stage.enter(stack)
         yield stage

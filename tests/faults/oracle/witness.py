@@ -28,18 +28,19 @@ class Witness(Watcher):
         self._lease = b'"' + place.keys.lease + b'"'
 
     def look(self) -> None:
-        """Watch until the connection ends."""
+        """Watch until the connection ends, or another server leads."""
+        promotions = self.place.server.promotions
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(ADMIN_TIMEOUT)
             connection.connect(self.place.server.socket)
             connection.sendall(b"MONITOR\r\n")
             self._acting = None
-            for line in self._lines(connection):
+            for line in self._lines(connection, promotions):
                 self._hear(line)
 
-    def _lines(self, connection: socket.socket) -> Iterator[bytes]:
+    def _lines(self, connection: socket.socket, promotions: int) -> Iterator[bytes]:
         rest = b""
-        while not self.is_over:
+        while not self.is_over and self.place.server.promotions == promotions:
             try:
                 data = connection.recv(1 << 18)
             except TimeoutError:

@@ -1,0 +1,122 @@
+"""What the server refuses in the same step: whoever lost the lease, another epoch, what a client deleted meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+
+import pytest
+from redis import Redis
+
+from jobcache_refresher.diff import Operation, put
+from jobcache_refresher.server import EpochError, FencedError
+from jobcache_refresher.store import Place, Store
+from tests.harness import Rig
+from tests.servers import RunningServer
+from tests.trees import Names, write_run
+
+RUN: Names = ("p", "g", "n", "r1")
+PATH = b"p/g/n/r1"
+NEW = b"p/g/n/new"
+FIELDS = {b"status": b"running", b"hardware": b"{}", b"config": b"{}", b"chips": b"1"}
+ENDLESS = 1 << 50
+"""A generation that no tombstone is younger than."""
+
+WRITES: dict[str, Callable[[Store], object]] = {
+    "apply": lambda store: list(store.apply([put(NEW, None, FIELDS)], Place(ENDLESS, 0.0))),
+    "complete": lambda store: store.complete(Place(ENDLESS, 0.0), 300, {"state": "ready"}),
+    "report": lambda store: store.report({"state": "degraded"}),
+    "stand": lambda store: store.place(),
+    "clear": lambda store: store.inspector().drop([b"jobs"]),
+    "prune": lambda store: store.inspector().prune([(b"jobs", PATH)]),
+    "recount": lambda store: store.inspector().recount(),
+    "inspect": lambda store: store.inspector().inspect(b"0-0", indexes=[b"jobs"]),
+}
+"""Every step that is fenced by lease and epoch, as the refresher takes it."""
+
+
+@pytest.fixture
+def whole(rig: Rig) -> Rig:
+    """A cache of one job, with something in every key that is written."""
+    write_run(rig.status_dir, RUN)
+    rig.settle()
+    rig.cache.delete_job("absent", "g", "n", "r")
+    return rig
+
+
+@pytest.fixture
+def redis(server: RunningServer, whole: Rig) -> Redis:
+    return server.client()
+
+
+def contents(rig: Rig, redis: Redis) -> dict[bytes, bytes | None]:
+    return {key: redis.dump(key) for key in redis.scan_iter(rig.refresher.keys.prefix + b"*")}
+
+
+def test_every_fenced_script_is_tried() -> None:
+    """``begin`` knows no epoch yet, and is tried apart."""
+    scripts = files("jobcache_refresher").joinpath("lua").iterdir()
+    fenced = {script.name for script in scripts if "refuse(" in script.read_text()}
+    assert fenced == {f"{name}.lua" for name in WRITES} | {"begin.lua", "fence.lua"}
+
+
+@pytest.mark.parametrize("lease", [b"other:1:00000000 1", None], ids=["another's", "gone"])
+def test_a_lease_that_was_lost(whole: Rig, redis: Redis, lease: bytes | None) -> None:
+    key = whole.refresher.keys.lease
+    redis.delete(key) if lease is None else redis.set(key, lease)
+    before = contents(whole, redis)
+    for name, write in [*WRITES.items(), ("begin", lambda store: store.begin({}))]:
+        with pytest.raises(FencedError):
+            write(whole.refresher.store)
+        assert contents(whole, redis) == before, name
+
+
+@pytest.mark.parametrize("epoch", ["1.000000", None], ids=["another", "none"])
+def test_an_epoch_that_is_over(whole: Rig, redis: Redis, epoch: str | None) -> None:
+    meta = whole.refresher.keys.meta
+    redis.hdel(meta, "epoch") if epoch is None else redis.hset(meta, "epoch", epoch)
+    before = contents(whole, redis)
+    for name, write in WRITES.items():
+        with pytest.raises(EpochError):
+            write(whole.refresher.store)
+        assert contents(whole, redis) == before, name
+
+
+class TestApply:
+    def apply(self, rig: Rig, operation: Operation, observed: int) -> str:
+        (outcome,) = rig.refresher.store.apply([operation], Place(observed, 0.0))
+        return outcome.verdict
+
+    def test_what_a_client_deleted_after_the_scan_began(self, whole: Rig, redis: Redis) -> None:
+        keys = whole.refresher.keys
+        record = whole.refresher.reconciler.records[PATH]
+        place = whole.refresher.store.place()
+        assert whole.cache.delete_job(*RUN)
+        buried = int(redis.zscore(keys.tombstones, PATH) or 0)
+        assert buried > place.generation
+        for operation in (put(PATH, None, record.fields), put(PATH, record, record.fields)):
+            assert self.apply(whole, operation, place.generation) == "tombstone"
+            assert self.apply(whole, operation, buried - 1) == "tombstone"
+        assert whole.cache.list_all_jobs() == []
+        assert redis.zcard(keys.full(b"jobs")) == 0
+        # What a scan found that began later is there again.
+        assert self.apply(whole, put(PATH, None, record.fields), buried) == "ok"
+        assert [job.run_id for job in whole.cache.list_all_jobs()] == ["r1"]
+        assert redis.zscore(keys.tombstones, PATH) is None
+
+    def test_a_job_at_another_revision(self, whole: Rig, redis: Redis) -> None:
+        record = whole.refresher.reconciler.records[PATH]
+        job = whole.refresher.keys.full(b"job:" + PATH)
+        fields = {**record.fields, b"status": b"failed"}
+        redis.hset(job, "rev", "7")
+        before = redis.hgetall(job)
+        for operation in (put(PATH, None, fields), put(PATH, record, fields)):
+            assert self.apply(whole, operation, ENDLESS) == "changed"
+        assert redis.hgetall(job) == before
+        running = whole.refresher.keys.full(b"status:running")
+        assert redis.zscore(running, PATH) is not None
+
+    def test_a_write_that_runs_twice(self, whole: Rig) -> None:
+        operation = put(NEW, None, FIELDS)
+        assert self.apply(whole, operation, ENDLESS) == "ok"
+        assert self.apply(whole, operation, ENDLESS) == "changed"

@@ -1,0 +1,245 @@
+"""A refresher that stands by keeps up with what another one publishes, and believes none of it unseen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from random import Random
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from jobcache_refresher import mirror
+from jobcache_refresher.records import Records
+from jobcache_refresher.tree import Tree
+from tests.contract.compare import assert_agrees
+from tests.harness import Rig, StepRefresher
+from tests.servers import RunningServer
+from tests.trees import STATUSES, Names, delete_run, run_dir, write_run
+
+JOBS = 30
+
+
+def names_of(number: int) -> Names:
+    return ("pq"[number % 2], "g", "n", f"r{number:02}")
+
+
+@pytest.fixture(autouse=True)
+def short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror, "KEYS_PER_STEP", 7)
+
+
+@pytest.fixture
+def led(valkey_rig: Rig) -> Rig:
+    """A cache that a refresher leads."""
+    for number in range(JOBS):
+        write_run(valkey_rig.status_dir, names_of(number), status=STATUSES[number % 4])
+    valkey_rig.refresh()
+    valkey_rig.refresher.time.advance(30)
+    valkey_rig.settle()
+    return valkey_rig
+
+
+@pytest.fixture
+def redis(valkey: RunningServer) -> Iterator[Redis]:
+    with valkey.client() as client:
+        yield client
+
+
+@pytest.fixture
+def standby(led: Rig) -> Iterator[StepRefresher]:
+    """Another refresher of the same namespace, which has read all of it."""
+    with closing(StepRefresher(led.url, led.status_dir, led.namespace)) as refresher:
+        refresher.time.advance(30)
+        refresher.reconciler.follow()
+        assert refresher.store.mirror.is_whole
+        yield refresher
+
+
+def assert_agrees_under(led: Rig, leader: StepRefresher) -> None:
+    """What readers see is the tree, now that somebody else leads."""
+    led.refresher.reconciler.records = leader.reconciler.records
+    assert_agrees(led)
+
+
+def change_some(led: Rig) -> None:
+    """One is modified, one added, one deleted, one deleted by a client, one looked at without a visible change."""
+    write_run(led.status_dir, names_of(0), status="preempted")
+    write_run(led.status_dir, names_of(JOBS), status="failed")
+    for number in (1, 2):
+        delete_run(led.status_dir, names_of(number))
+    write_run(led.status_dir, names_of(3), status=STATUSES[3])
+    led.cache.delete_job(*names_of(2))
+    led.settle()
+
+
+def hashes_read(redis: Redis) -> int:
+    found: dict[str, Any] = redis.info("commandstats")
+    return int(found.get("cmdstat_hgetall", {}).get("calls", 0))
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_a_takeover_reads_what_changed_only(
+    led: Rig, standby: StepRefresher, redis: Redis, follows: bool
+) -> None:
+    change_some(led)
+    if follows:
+        standby.reconciler.follow()
+    before = hashes_read(redis)
+    standby.lead()
+    assert hashes_read(redis) - before <= (1 if follows else 3)
+    assert standby.reconciler.records.keys() == led.refresher.reconciler.records.keys()
+    standby.refresh()
+    assert_agrees_under(led, standby)
+
+
+def test_it_reads_no_file_that_another_refresher_read(
+    led: Rig, standby: StepRefresher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_some(led)
+    led.refresher.time.advance(30)
+    led.settle()
+    standby.reconciler.follow()
+    read: list[bytes] = []
+    original = Tree.read_whole
+
+    def counted(self: Tree, path: bytes, *rest: Any) -> Any:
+        read.append(path)
+        return original(self, path, *rest)
+
+    monkeypatch.setattr(Tree, "read_whole", counted)
+    write_run(led.status_dir, names_of(5), status="failed")
+    standby.lead()
+    standby.refresh()
+    assert set(read) == {"/".join(names_of(5)).encode()}
+    assert_agrees_under(led, standby)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "half"])
+def test_after_a_flush_it_publishes_what_it_followed_once_it_saw_the_tree(
+    led: Rig, standby: StepRefresher, redis: Redis, whole: bool
+) -> None:
+    if not whole:
+        standby.store.mirror.take()
+        standby.reconciler.follow()
+        standby.store.mirror.is_whole = False
+    change_some(led)
+    redis.flushall()
+    delete_run(led.status_dir, names_of(6))
+    write_run(led.status_dir, names_of(7), status="preempted")
+    standby.lead()
+    states: set[str] = set()
+    original = standby.tree.list_directory
+
+    def list_directory(path: bytes, **rest: Any) -> Any:
+        states.add(led.cache.meta()["state"])
+        return original(path, **rest)
+
+    standby.tree.list_directory = list_directory  # type: ignore[method-assign]
+    standby.refresh()
+    assert states == {"building"}
+    del standby.tree.list_directory
+    standby.settle()
+    standby.settle()
+    assert_agrees_under(led, standby)
+
+
+def test_a_standby_that_led_before_forgets_what_it_knew(
+    led: Rig, standby: StepRefresher, redis: Redis
+) -> None:
+    standby.lead()
+    standby.refresh()
+    led.refresher.lead()
+    change_some(led)
+    standby.reconciler.follow()
+    standby.store.mirror.is_whole = False  # as if it had not come to the end
+    redis.delete(led.refresher.keys.meta)
+    delete_run(led.status_dir, names_of(8))
+    standby.lead()
+    standby.settle()
+    standby.settle()
+    assert_agrees_under(led, standby)
+
+
+@pytest.mark.parametrize("led_before", [True, False])
+def test_what_a_client_deleted_returns_if_its_files_stay(
+    led: Rig, standby: StepRefresher, led_before: bool
+) -> None:
+    if led_before:
+        standby.lead()
+        standby.settle()
+        led.refresher.lead()
+    led.cache.delete_job(*names_of(9))
+    if not led_before:
+        standby.reconciler.follow()
+    standby.lead()
+    assert led.cache.get_job(*names_of(9)) is None
+    standby.refresh()
+    assert_agrees_under(led, standby)
+
+
+def test_an_epoch_that_ends_while_it_is_read(
+    led: Rig, standby: StepRefresher, redis: Redis
+) -> None:
+    store = standby.store
+    store.mirror.take()
+    store.mirror.follow(0)
+    ask = standby.server.ask
+
+    def begin_anew(*command: Any) -> Any:
+        reply = ask(*command)
+        redis.hset(led.refresher.keys.meta, "epoch", "1.000000")
+        return reply
+
+    standby.server.ask = begin_anew  # type: ignore[method-assign]
+    store.mirror.follow(0.2)
+    del standby.server.ask
+    assert not store.mirror.is_whole
+    redis.delete(led.refresher.keys.meta)
+    standby.lead()
+    standby.settle()
+    assert_agrees_under(led, standby)
+
+
+def test_revisions_of_another_epoch_tell_nothing(led: Rig, standby: StepRefresher) -> None:
+    write_run(led.status_dir, names_of(0), status="preempted")
+    led.settle()
+    led.refresher.reconciler.rebuild()
+    led.settle()
+    assert standby.store.open() == cold(led)
+
+
+def cold(led: Rig) -> Records:
+    """What a refresher that knows nothing reads."""
+    with closing(StepRefresher(led.url, led.status_dir, led.namespace)) as other:
+        records = other.store.open()
+    assert records is not None
+    return records
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_happened_it_knows_what_a_cold_start_reads(
+    led: Rig, standby: StepRefresher, seed: int
+) -> None:
+    rng = Random(seed)
+    for _ in range(25):
+        number = rng.randrange(JOBS + 5)
+        match rng.randrange(6):
+            case 0 | 1:
+                write_run(led.status_dir, names_of(number), status=rng.choice(STATUSES))
+                led.refresh()
+            case 2:
+                if run_dir(led.status_dir, names_of(number)).exists():
+                    delete_run(led.status_dir, names_of(number))
+                led.settle()
+            case 3:
+                led.cache.delete_job(*names_of(number))
+            case 4:
+                if rng.random() < 0.2:
+                    led.refresher.reconciler.rebuild()
+                    led.refresh()
+            case 5:
+                standby.store.mirror.follow(rng.choice((0.0, 0.0, 0.05)))
+    expected = cold(led)
+    assert standby.store.open() == expected
