@@ -78,12 +78,16 @@ class Inspector:
         server: where they lie.
         keys: their names.
         run: runs a fenced script on lease, meta and further keys.
+        write: the same for one that writes, and so makes the generation grow.
     """
 
-    def __init__(self, server: Server, keys: Keys, run: Callable[..., Any]) -> None:
+    def __init__(
+        self, server: Server, keys: Keys, run: Callable[..., Any], write: Callable[..., None]
+    ) -> None:
         self._server = server
         self._keys = keys
         self._run = run
+        self._write = write
 
     def inspect(
         self, position: bytes, indexes: Sequence[bytes] = (), jobs: Sequence[Expectation] = ()
@@ -166,16 +170,16 @@ class Inspector:
         """Remove members of indexes; an entry is an index and a member."""
         for some in _chunks(entries):
             flat = [part for entry in some for part in entry]
-            self._run("prune", (), (self._keys.prefix, len(some), *flat))
+            self._write("prune", (), (self._keys.prefix, len(some), *flat))
 
     def drop(self, suffixes: Iterable[bytes]) -> None:
         """Remove whole keys, named without their prefix."""
         for some in _chunks(suffixes):
-            self._run("clear", (), [self._keys.full(suffix) for suffix in some])
+            self._write("clear", (), [self._keys.full(suffix) for suffix in some])
 
     def recount(self) -> None:
         """Have the active chips summed anew."""
-        self._run("recount", (self._keys.running,), (self._keys.full(names.JOB_PREFIX),))
+        self._write("recount", (self._keys.running,), (self._keys.full(names.JOB_PREFIX),))
 
 
 def _read_standing(job: Expectation, reply: list[Any]) -> Standing:

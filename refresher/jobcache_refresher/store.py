@@ -126,7 +126,7 @@ class Store:
             (self._lease.value, "schema", SCHEMA_VERSION, *_flat(fields)),
         )
         for some in self._leftovers():
-            self._run("clear", (), some)
+            self._write("clear", (), some)
 
     def place(self) -> Place:
         """Where the cache stands.
@@ -221,7 +221,13 @@ class Store:
 
     def inspector(self) -> Inspector:
         """Who looks at the same keys."""
-        return Inspector(self._server, self._keys, self._run)
+        return Inspector(self._server, self._keys, self._run, self._write)
+
+    def _write(
+        self, script: str, keys: Iterable[bytes], args: Iterable[bytes | str | float]
+    ) -> None:
+        generation, before = self._run(script, keys, args)
+        self._advance(generation, before)
 
     def _run(self, script: str, keys: Iterable[bytes], args: Iterable[bytes | str | float]) -> Any:
         if not self._epoch:

@@ -1,6 +1,6 @@
 -- Sum the chips of the fresh running jobs anew.
 -- KEYS: lease, meta, running. ARGV: the lease's value; the epoch; what stands before an id to make it a key.
--- Returns: the sum
+-- Returns: {generation, that of the write before}
 
 local lease_value, epoch, job_prefix = take(), take(), take()
 local refusal = refuse(lease_value, epoch)
@@ -15,5 +15,4 @@ if since then
     end
 end
 redis.call('HSET', KEYS[2], 'active_chips', string.format('%.0f', chips))
-redis.call('HINCRBY', KEYS[2], 'generation', 1)
-return chips
+return {advance(KEYS[2], 1)}
