@@ -22,6 +22,7 @@ _SCALES: dict[Unit, tuple[tuple[float, str], ...]] = {
     "seconds": ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")),
     "bytes": ((1e6, "MB"), (1e3, "KB"), (1.0, "B")),
     "share of a core": ((0.01, "%"),),
+    "requests a second": ((1.0, "/s"),),
 }
 
 
