@@ -12,7 +12,6 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from jobcache_refresher import EmbeddedServer
@@ -23,7 +22,7 @@ from tests.bench.rows import Row, timing_row
 from tests.bench.server import ServerView, SlowCommand
 from tests.bench.setting import Effort
 from tests.bench.synthetic import Population
-from tests.bench.tree import MeasuredTree
+from tests.bench.tree import MeasuredTree, placeless
 
 SECTION = "scale"
 PREFIX = "scale: "
@@ -107,7 +106,7 @@ def _published(population: Population, say: Callable[[str], None]) -> Iterator[P
             publisher,
             stack.enter_context(Peer("client", url=url, namespace=namespace)),
             pinger,
-            MeasuredTree(Path("/made/up"), population.jobs, (), *published["names"]),
+            placeless(population.jobs, published["names"]),
             published["seconds"],
             published["cpu"],
             None if before is None or after is None else (after - before) / population.jobs,

@@ -26,6 +26,7 @@ STEP = 1_000
 SAMPLED_HASHES = 50
 """One in so many hashes of jobs is weighed."""
 SAMPLED_MEMBERS = 100
+SAMPLED_NAMES = 200
 
 _PARTS = re.compile(rb"/(group|status):")
 
@@ -36,6 +37,22 @@ class Traffic(NamedTuple):
     commands: int
     """Those that scripts called included."""
     bytes_out: int
+
+
+class Encoded(NamedTuple):
+    """Keys of one kind that share an encoding."""
+
+    encoding: str
+    keys: int
+    members: int
+    """In all of them, where they are sorted sets; else 0."""
+
+
+class ScriptTime(NamedTuple):
+    """What scripts took since the server started."""
+
+    calls: int
+    seconds: float
 
 
 class SlowCommand(NamedTuple):
@@ -109,6 +126,66 @@ class ServerView:
         except ResponseError:
             return None
         return {kind: fmean(some) * found[kind] for kind, some in sizes.items()}
+
+    def script_time(self) -> ScriptTime | None:
+        """What scripts took so far."""
+        commands = self._info("commandstats")
+        if commands is None:
+            return None
+        scripts = [
+            count for name, count in commands.items() if name.startswith(("cmdstat_eval", "cmdstat_fcall"))
+        ]
+        calls, taken = (sum(count[field] for count in scripts) for field in ("calls", "usec"))
+        return ScriptTime(calls, taken / 1e6)
+
+    def encodings(self, prefix: bytes) -> dict[str, list[Encoded]] | None:
+        """How the keys that begin so are encoded, by their kind."""
+        keys_in: Counter[tuple[str, str]] = Counter()
+        members_in: Counter[tuple[str, str]] = Counter()
+        try:
+            for keys in self._keys(prefix):
+                pipeline = self._redis.pipeline(transaction=False)
+                for key in keys:
+                    pipeline.object("ENCODING", key)
+                    pipeline.type(key)
+                replies = pipeline.execute()
+                sizes = self._redis.pipeline(transaction=False)
+                found = []
+                for key, encoding, kind in zip(keys, replies[::2], replies[1::2], strict=True):
+                    place = kind_of(key.removeprefix(prefix)), (encoding or b"?").decode()
+                    keys_in[place] += 1
+                    if kind == b"zset":
+                        sizes.zcard(key)
+                        found.append(place)
+                for place, size in zip(found, sizes.execute(), strict=True):
+                    members_in[place] += size
+        except ResponseError:
+            return None
+        kinds: dict[str, list[Encoded]] = {}
+        for (kind, encoding), count in sorted(keys_in.items()):
+            members = members_in[kind, encoding]
+            kinds.setdefault(kind, []).append(Encoded(encoding, count, members))
+        return kinds
+
+    def key_name_bytes(self, prefix: bytes, kind: str) -> float | None:
+        """Bytes that the name of a key of some kind takes, as the server allocates it, on average over a sample."""
+        names = []
+        for keys in self._keys(prefix):
+            names += [key for key in keys if kind_of(key.removeprefix(prefix)) == kind]
+            if len(names) >= STEP:
+                break
+        probe, shortest = b"\x00", b"\x00"
+        try:
+            sizes = [self._weight_of_string(probe + name[1:]) for name in names[:SAMPLED_NAMES]]
+            return fmean(sizes) - self._weight_of_string(shortest) if sizes else None
+        except ResponseError:
+            return None
+
+    def _weight_of_string(self, key: bytes) -> int:
+        self._redis.set(key, 1)
+        size: int = self._redis.memory_usage(key) or 0
+        self._redis.delete(key)
+        return size
 
     @contextlib.contextmanager
     def slow_log(self) -> Iterator[None]:
