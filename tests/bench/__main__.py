@@ -2,6 +2,9 @@
 
 Whether a bar is met is information: the exit code is 0 unless the run itself failed. With `--compare OLD.json` nothing
 is run: the file of `--json` is compared with the old one, and a ratio that fell too far makes the exit code 1.
+
+Parts: `tree` (start-up, memory, refreshing, queries), `app` (the web application under load), `encodings` (memory by
+kind of key on each kind of server), and with `--million` or `--scale`, `scale` (the project against itself).
 """
 
 from __future__ import annotations
@@ -14,15 +17,17 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from redis.exceptions import RedisError
 from rich.console import Console
 
 from jobcache.errors import JobCacheError
 from jobcache_refresher import EmbeddedServer
-from tests.bench import compare, queries, report, startup, steady, workers
+from tests.bench import app, compare, encodings, queries, report, scale, startup, steady, workers
 from tests.bench.peer import Peer, PeerError
 from tests.bench.rows import Row
 from tests.bench.server import ServerView
@@ -30,6 +35,8 @@ from tests.bench.setting import Effort, Setting
 from tests.bench.tree import LOG_BYTES, MeasuredTree, prepare_tree
 
 JOBS = 10_000
+MILLION = (100_000, 1_000_000)
+PARTS = ("tree", "app", "encodings", "scale")
 RESULTS = Path("bench-results.json")
 
 
@@ -70,41 +77,94 @@ def _parser() -> argparse.ArgumentParser:
         default=effort.poll_interval,
         help=f"of the steady refresher; {2 * steady.CYCLES} of it are waited for (%(default)s s)",
     )
+    add(
+        *("--app-seconds",),
+        type=float,
+        default=effort.app_seconds,
+        help="of load on the web application, thrice (%(default)s)",
+    )
+    add("--app-workers", type=int, default=effort.app_workers, help="of it (%(default)s)")
+    add(
+        *("--scale",),
+        type=int,
+        nargs=2,
+        metavar=("FEW", "MANY"),
+        help="the project against itself at two numbers of jobs, without a tree",
+    )
+    add(
+        *("--million",),
+        dest="scale",
+        action="store_const",
+        const=MILLION,
+        help="short for --scale 100000 1000000; takes five minutes and 4 GB",
+    )
+    add("--only", nargs="+", choices=PARTS, default=PARTS, help="some parts of the run only")
     add("--compare", type=Path, metavar="OLD", help="compare the --json file with an older one")
     add("--factor", type=float, default=2.0, help="by which a ratio may fall (%(default)s)")
     return parser
 
 
 def _compare(options: argparse.Namespace, console: Console) -> int:
-    found = compare.changes(compare.load(options.compare), compare.load(options.json))
+    old, new = compare.load(options.compare), compare.load(options.json)
+    found = compare.changes(old, new)
     console.print(compare.as_table(found, options.factor))
+    if lacking := compare.missing(old, new):
+        console.print(f"only in {options.compare}: {', '.join(lacking)}")
     return int(any(compare.is_worse(one, options.factor) for one in found))
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
     began = time.monotonic()
-    effort = Effort(options.scans, options.rounds, options.seconds, options.poll_interval)
-    with _server(options.url) as (url, server), _tree(options) as tree:
-        setting = Setting(tree, url, f"bench-{secrets.token_hex(4)}", server, effort, _say)
-        try:
-            rows = measure(setting)
-        finally:
-            server.drop(setting.prefix)
-        circumstances = {
-            "jobs": tree.jobs,
-            "running": len(tree.running),
-            "python": platform.python_version(),
-            "server": server.version(),
-            "cores": os.cpu_count(),
-            "seconds": round(time.monotonic() - began),
-        }
+    effort = Effort(
+        options.scans,
+        options.rounds,
+        options.seconds,
+        options.poll_interval,
+        options.app_seconds,
+        options.app_workers,
+    )
+    circumstances: dict[str, Any] = {
+        "jobs": options.jobs,
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+    }
+    rows: list[Row] = []
+    if {"tree", "app"} & set(options.only):
+        with _server(options.url) as (url, server), _tree(options) as tree:
+            setting = Setting(tree, url, f"bench-{secrets.token_hex(4)}", server, effort, _say)
+            try:
+                rows += measure(setting, options.only)
+            finally:
+                server.drop(setting.prefix)
+            circumstances |= {
+                "jobs": tree.jobs,
+                "running": len(tree.running),
+                "server": server.version(),
+            }
+    if "encodings" in options.only:
+        circumstances["encodings_jobs"] = min(encodings.JOBS, options.jobs)
+        rows += encodings.measure(circumstances["encodings_jobs"], _say)
+    if options.scale is not None and "scale" in options.only:
+        small, large = circumstances["scale"] = [*options.scale]
+        rows += scale.measure(effort, small, large, _say)
+    circumstances["seconds"] = round(time.monotonic() - began)
     report.write(report.as_json(rows, circumstances), options.json)
-    console.print(report.as_table(rows, tree.jobs))
+    console.print(report.as_table(rows, circumstances))
     return 0
 
 
-def measure(setting: Setting) -> list[Row]:
-    """Every row of the result."""
+def measure(setting: Setting, parts: Collection[str]) -> list[Row]:
+    """Every row that needs a tree."""
+    rows: list[Row] = []
+    if "tree" in parts:
+        rows += _measure_tree(setting)
+    if "app" in parts:
+        rows += app.measure(setting)
+    return rows
+
+
+def _measure_tree(setting: Setting) -> list[Row]:
     rows: list[Row] = []
     server = setting.server
     with Peer("baseline", tree=str(setting.tree.root)) as baseline:

@@ -120,7 +120,8 @@ def measure(setting: Setting) -> list[Row]:
         }
         with _application(setting, "jobcache.web:app", environment) as project:
             note = _compare(setting, baseline, project)
-            rows = _pair(setting, "nobody refreshes", *_in_turn(setting, baseline, project), note)
+            at_rest = _in_turn(setting, baseline, project)
+            rows = _pair(setting, "nobody refreshes", at_rest, note)
             setting.say("requests while it refreshes")
             held = baseline.memory(), project.memory()
             refresh_once.touch()
@@ -132,7 +133,7 @@ def measure(setting: Setting) -> list[Row]:
                 now = _while_refreshing(setting, project)
                 refresher_rss = refresher.ask("rss")
                 refresher.ask("close")
-        rows += _pair(setting, "while it refreshes", before, now, "")
+        rows += _pair(setting, "while it refreshes", (before, now), "")
         rows.append(_memory_row(setting, held, grown, refresher_rss))
     return rows
 
@@ -244,15 +245,15 @@ def _compare(setting: Setting, baseline: Application, project: Application) -> s
     return f"ANSWERS DIFFER: {', '.join(different)}" if different else ""
 
 
-def _in_turn(setting: Setting, *applications: Application) -> list[Load]:
-    loads = [Load() for _ in applications]
+def _in_turn(setting: Setting, baseline: Application, project: Application) -> tuple[Load, Load]:
+    before, now = Load(), Load()
     paths = turns(setting.tree)
-    seconds = setting.effort.app_seconds / len(applications) / TURNS
+    seconds = setting.effort.app_seconds / 2 / TURNS
     for turn in range(TURNS):
         setting.say(f"requests while nobody refreshes, turn {turn + 1}/{TURNS}")
-        for application, load in zip(applications, loads, strict=True):
+        for application, load in ((baseline, before), (project, now)):
             load.add(application.load.ask("run", paths=paths, seconds=seconds, most=MOST_REQUESTS))
-    return loads
+    return before, now
 
 
 def _while_refreshing(setting: Setting, application: Application) -> Load:
@@ -264,12 +265,15 @@ def _while_refreshing(setting: Setting, application: Application) -> Load:
     return load
 
 
-def _pair(setting: Setting, when: str, baseline: Load, project: Load, note: str) -> list[Row]:
+def _pair(setting: Setting, when: str, loads: tuple[Load, Load], note: str) -> list[Row]:
+    baseline, project = loads
     names = {path: name for path, (name, _) in mix(setting.tree).items()}
     detail = {**baseline.detail("baseline", names), **project.detail("project", names)}
     cost = f"the load generator took {project.cpu / project.seconds:.0%} of a core of the project's"
     rate_note = "; ".join(filter(None, (note, cost)))
-    medians = f"medians {baseline.quantile(0.5) * 1e3:.3g} ms and {project.quantile(0.5) * 1e3:.3g} ms"
+    medians = (
+        f"medians {baseline.quantile(0.5) * 1e3:.3g} ms and {project.quantile(0.5) * 1e3:.3g} ms"
+    )
     several = f"{baseline.requests} and {project.requests} requests; {medians}"
     return [
         Row(

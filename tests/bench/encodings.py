@@ -49,7 +49,7 @@ def measure(jobs: int, say: Callable[[str], None]) -> list[Row]:
         for variant, options in VARIANTS.items():
             say(f"memory of {jobs:,} jobs: {shown}, {variant}")
             try:
-                rows.append(_row(population, kind, variant, options, limits))
+                rows.append(measure_one(population, kind, variant, options, limits))
             except servers.MissingServerError as missing:
                 rows.append(
                     Row(SECTION, _name(kind, variant), "bytes", None, None, f"{missing}: skipped")
@@ -76,13 +76,18 @@ def _name(kind: str, variant: str) -> str:
     return f"encodings: {servers.KINDS[kind]}, {variant}"
 
 
-def _row(
+def measure_one(
     population: Population,
     kind: str,
     variant: str,
     options: tuple[str, ...],
     limits: dict[str, int],
 ) -> Row:
+    """The row of one server with some options.
+
+    Raises:
+        MissingServerError: it is not installed.
+    """
     namespace = f"bench-{secrets.token_hex(4)}"
     prefix = Keys(namespace).prefix
     with contextlib.ExitStack() as stack:

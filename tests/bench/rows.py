@@ -15,7 +15,10 @@ MORE_IS_BETTER: frozenset[Unit] = frozenset({"requests a second"})
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One quantity, less of which is better, unless its unit says otherwise. None is what could not be measured, or does not exist."""
+    """One quantity, less of which is better, unless its unit says otherwise.
+
+    None is what could not be measured, or does not exist.
+    """
 
     section: str
     name: str

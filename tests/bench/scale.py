@@ -1,7 +1,7 @@
 """The project against itself: the same queries, on a small and on a large number of jobs.
 
-A tree of a million directories would take longer to build than all else takes, so the jobs are made up (`synthetic`), and
-published by the refresher's own codec, diff and store. Each size has a server of its own, so that none works in the
+A tree of a million directories would take longer to build than all else takes, so the jobs are made up (`synthetic`),
+and published by the refresher's own codec, diff and store. Each size has a server of its own, so that none works in the
 other's heap.
 """
 
@@ -23,6 +23,7 @@ from tests.bench.server import ServerView, SlowCommand
 from tests.bench.setting import Effort
 from tests.bench.synthetic import Population
 from tests.bench.tree import MeasuredTree, placeless
+from tests.bench.workers import after_queries
 
 SECTION = "scale"
 PREFIX = "scale: "
@@ -64,6 +65,8 @@ class Published:
     bytes: float | None
     """That the server grew by, a job."""
     publication: Blocks
+    connect: Callable[[], Peer]
+    """A further client."""
 
 
 def measure(effort: Effort, small: int, large: int, say: Callable[[str], None]) -> list[Row]:
@@ -99,18 +102,20 @@ def _published(population: Population, say: Callable[[str], None]) -> Iterator[P
         before = server.used_memory()
         published, blocks = blocked(server, pinger, partial(publisher.ask, "publish"))
         after = server.used_memory()
+        connect = partial(Peer, "client", url=url, namespace=namespace)
         publisher.ask("beat")  # so that none that runs is stale however long publishing took
         yield Published(
             population,
             server,
             publisher,
-            stack.enter_context(Peer("client", url=url, namespace=namespace)),
+            stack.enter_context(connect()),
             pinger,
             placeless(population.jobs, published["names"]),
             published["seconds"],
             published["cpu"],
             None if before is None or after is None else (after - before) / population.jobs,
             blocks,
+            connect,
         )
 
 
@@ -124,11 +129,11 @@ def blocked(server: ServerView, pinger: Peer, work: Callable[[], Any]) -> tuple[
 
 
 def _publication_rows(small: Published, large: Published) -> list[Row]:
-    a_job = [one.seconds / one.population.jobs for one in (small, large)]
+    few, many = (one.seconds / one.population.jobs for one in (small, large))
     note = f"{small.seconds:.0f} s and {large.seconds:.0f} s in all; without a filesystem"
     detail = {"small_cpu": small.cpu, "large_cpu": large.cpu}
     return [
-        Row(SECTION, f"{PREFIX}publication, a job", "seconds", *a_job, note, detail),
+        Row(SECTION, f"{PREFIX}publication, a job", "seconds", few, many, note, detail),
         Row(SECTION, f"{PREFIX}Redis memory per job", "bytes", small.bytes, large.bytes),
     ]
 
@@ -174,9 +179,13 @@ def _sizes(query: Query, other: Query, small: Peer, large: Peer) -> str:
 def _memory_rows(small: Published, large: Published) -> list[Row]:
     with Peer("idle") as idle:
         ground = idle.ask("rss")
-    sizes = [one.client.ask("rss") - ground for one in (small, large)]
-    note = "over an idle worker, after all queries"
-    return [Row(SECTION, f"{PREFIX}worker memory", "bytes", *sizes, note)]
+
+    def held(one: Published) -> float:
+        with one.connect() as client:
+            return float(after_queries(client, one.tree) - ground)
+
+    name, note = f"{PREFIX}worker memory", "over an idle worker"
+    return [Row(SECTION, name, "bytes", held(small), held(large), note)]
 
 
 def _block_rows(small: Published, large: Published, say: Callable[[str], None]) -> list[Row]:
@@ -214,10 +223,8 @@ def _block_row(name: str, small: Blocks | None, large: Blocks) -> Row:
     before = None if small is None else small.slowest
     seconds = 0.0 if large.slowest is None else large.slowest.seconds
     detail = {"small": None if before is None else before.seconds, "waits": large.waits}
-    return Row(
-        *(SECTION, f"{PREFIX}longest command, {name}", "seconds", None, seconds, large.shown),
-        detail,
-    )
+    row = f"{PREFIX}longest command, {name}"
+    return Row(SECTION, row, "seconds", None, seconds, large.shown, detail)
 
 
 def _group_rows(

@@ -133,7 +133,9 @@ class ServerView:
         if commands is None:
             return None
         scripts = [
-            count for name, count in commands.items() if name.startswith(("cmdstat_eval", "cmdstat_fcall"))
+            count
+            for name, count in commands.items()
+            if name.startswith(("cmdstat_eval", "cmdstat_fcall"))
         ]
         calls, taken = (sum(count[field] for count in scripts) for field in ("calls", "usec"))
         return ScriptTime(calls, taken / 1e6)

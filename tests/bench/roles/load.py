@@ -1,6 +1,6 @@
 """The load generator: keep-alive connections that ask again as soon as they are answered, in one thread.
 
-Sockets and a selector, no HTTP library: it shares the machine with what it measures, so that its own cost must be small.
+Sockets and a selector, no HTTP library: it shares the machine with what it measures, so its own cost must be small.
 """
 
 from __future__ import annotations
@@ -64,7 +64,6 @@ class _Connection:
         return body
 
 
-
 class Role(idle.Role):
     """Asks the workers behind a port, over as many connections to each of them."""
 
@@ -76,7 +75,7 @@ class Role(idle.Role):
     def open(self, path: str, workers: int, each: int) -> list[int]:
         """Connect until every worker has its connections; returns the process ids of the workers.
 
-        Which worker accepts is the system's choice, so a connection that another worker took once too often is given up.
+        Which worker accepts is the system's choice: a connection beyond what a worker is to have is given up.
         """
         ends = time.monotonic() + STARTING
         taken: Counter[int] = Counter()
