@@ -2,7 +2,7 @@
 
 A tree of a million directories would take longer to build than all else takes, so the jobs are made up (`synthetic`),
 and published by the refresher's own codec, diff and store. Each size has a server of its own, so that none works in the
-other's heap.
+other's heap, and it goes before all else on the machine where that may be done.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ def _published(population: Population, say: Callable[[str], None]) -> Iterator[P
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(EmbeddedServer()).url
         server = stack.enter_context(contextlib.closing(ServerView(url)))
+        server.put_first()
         pinger = stack.enter_context(Peer("pinger", url=url))
         publisher = stack.enter_context(
             Peer("publisher", url=url, namespace=namespace, population=asdict(population))
@@ -221,7 +222,7 @@ def _ask_everything(one: Published) -> None:
 def _block_row(name: str, small: Blocks | None, large: Blocks) -> Row:
     """No ratio: the longest of many is a matter of luck, and what counts is whether the bar holds."""
     before = None if small is None else small.slowest
-    seconds = 0.0 if large.slowest is None else large.slowest.seconds
+    seconds = None if large.slowest is None else large.slowest.seconds
     detail = {"small": None if before is None else before.seconds, "waits": large.waits}
     row = f"{PREFIX}longest command, {name}"
     return Row(SECTION, row, "seconds", None, seconds, large.shown, detail)
