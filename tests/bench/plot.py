@@ -34,6 +34,7 @@ text { font: 13px -apple-system, "Segoe UI", "Noto Sans", "DejaVu Sans", Helveti
 .warm { fill: #0969da }
 .cold { fill: #ffffff; stroke: #0969da; stroke-width: 2 }
 .bar { stroke: #bc4c00; stroke-width: 3 }
+.thin { stroke-width: 1; stroke-dasharray: 3 2 }
 @media (prefers-color-scheme: dark) {
   text { fill: #f0f6fc }
   .faint { fill: #9198a1 }
@@ -83,7 +84,7 @@ def draw(result: Mapping[str, Any]) -> str:
         ValueError: the result has no queries.
     """
     several = lines(result)
-    axis = _Axis([number for one in several for number in (one.warm, one.cold, *one.bars)])
+    axis = Axis([number for one in several for number in (one.warm, one.cold, *one.bars)])
     height = HEAD + STEP * len(several) + FOOT
     title = f"Queries against the in-process cache, {result['jobs']:,} jobs"
     size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
@@ -105,7 +106,7 @@ def draw(result: Mapping[str, Any]) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
-class _Axis:
+class Axis:
     """From a ratio to a place."""
 
     left = float(LABELS)
@@ -130,13 +131,16 @@ class _Axis:
         return parts
 
 
-def _draw_line(line: Line, axis: _Axis, y: float) -> list[str]:
+def _draw_line(line: Line, axis: Axis, y: float) -> list[str]:
     warm, cold = axis.x(line.warm), axis.x(line.cold)
     label = "get_job, a dict look-up" if line.query == "get_job" else line.query
     return [
         _text(LABELS - 14, y + 4.5, label, "", "end"),
         _stroke(min(warm, cold), y, max(warm, cold), y, "span"),
-        *(_stroke(axis.x(bar), y - 9, axis.x(bar), y + 9, "bar") for bar in line.bars),
+        *(
+            _stroke(axis.x(bar), y - 9, axis.x(bar), y + 9, kind)
+            for bar, kind in zip(line.bars, ("bar", "bar thin"), strict=False)
+        ),
         _dot(cold, y, "cold"),
         _dot(warm, y, "warm"),
         _text(WIDTH - 12, y + 4.5, times(line.warm), "", "end"),
@@ -145,9 +149,13 @@ def _draw_line(line: Line, axis: _Axis, y: float) -> list[str]:
 
 def _legend(x: float, y: float) -> list[str]:
     return [
-        *(_dot(x + 6, y - 4.5, "warm"), _text(x + 18, y, "warm: the worker has asked before")),
-        *(_dot(x + 258, y - 4.5, "cold"), _text(x + 270, y, "cold: it holds nothing yet")),
-        *(_stroke(x + 464, y - 13, x + 464, y + 4, "bar"), _text(x + 474, y, "what was set out")),
+        *(_dot(x + 6, y - 4.5, "warm"), _text(x + 18, y, "warm: asked before")),
+        *(_dot(x + 168, y - 4.5, "cold"), _text(x + 180, y, "cold: holds nothing yet")),
+        *(
+            _stroke(x + 352, y - 13, x + 352, y + 4, "bar"),
+            _text(x + 362, y, "what was set out, warm"),
+        ),
+        *(_stroke(x + 534, y - 13, x + 534, y + 4, "bar thin"), _text(x + 544, y, "and cold")),
         _text(WIDTH - 12, y, "warm", "faint", "end"),
     ]
 
