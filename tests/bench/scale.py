@@ -126,7 +126,7 @@ def blocked(server: ServerView, pinger: Peer, work: Callable[[], Any]) -> tuple[
         pinger.ask("begin")
         answer = work()
         waits = pinger.ask("end")
-        return answer, Blocks(server.slowest(), waits)
+        return answer, Blocks(server.slowest(scans=True), waits)
 
 
 def _publication_rows(small: Published, large: Published) -> list[Row]:

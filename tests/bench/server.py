@@ -220,13 +220,20 @@ class ServerView:
             for name, value in before.items():
                 self._redis.config_set(name, value)
 
-    def slowest(self) -> SlowCommand | None:
-        """The longest command since the slow log was opened; None if there was none, or the server does not say."""
+    def slowest(self, *, scans: bool = False) -> SlowCommand | None:
+        """The longest command since the slow log was opened; None if there was none, or the server does not say.
+
+        With `scans`, a SCAN counts as well: nobody else sent one, such as `drop` and `weigh`.
+        """
         try:
             entries = self._redis.slowlog_get(SLOW_KEPT)
         except ResponseError:
             return None
-        ours = [entry for entry in entries if not _is_own(entry["command"])]
+        ours = [
+            entry
+            for entry in entries
+            if not _is_own(entry["command"]) or (scans and entry["command"].startswith(b"SCAN"))
+        ]
         if not ours:
             return None
         worst = max(ours, key=lambda entry: int(entry["duration"]))
