@@ -17,7 +17,7 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         help="short for --scale 100000 1000000; takes five minutes and 4 GB",
     )
     add("--only", nargs="+", choices=PARTS, default=PARTS, help="some parts of the run only")
+    add("--keep", action="store_true", help="keep the rows of other parts in the --json file")
     add("--compare", type=Path, metavar="OLD", help="compare the --json file with an older one")
     add("--factor", type=float, default=2.0, help="by which a ratio may fall (%(default)s)")
     return parser
@@ -123,45 +124,52 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         options.app_seconds,
         options.app_workers,
     )
+    known = compare.load(options.json) if options.keep and options.json.exists() else {}
     circumstances: dict[str, Any] = {
         "jobs": options.jobs,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "python": platform.python_version(),
         "cores": os.cpu_count(),
     }
+    if known and known["jobs"] != options.jobs:
+        raise ValueError(f"{options.json}: of {known['jobs']} jobs, not of {options.jobs}")
     rows: list[Row] = []
-    if {"tree", "app"} & set(options.only):
-        with _server(options.url) as (url, server), _tree(options) as tree:
-            setting = Setting(tree, url, f"bench-{secrets.token_hex(4)}", server, effort, _say)
-            try:
-                rows += measure(setting, options.only)
-            finally:
-                server.drop(setting.prefix)
-            circumstances |= {
-                "jobs": tree.jobs,
-                "running": len(tree.running),
-                "server": server.version(),
-            }
-    if "encodings" in options.only:
-        circumstances["encodings_jobs"] = min(encodings.JOBS, options.jobs)
-        rows += encodings.measure(circumstances["encodings_jobs"], _say)
-    if options.scale is not None and "scale" in options.only:
-        small, large = circumstances["scale"] = [*options.scale]
-        rows += scale.measure(effort, small, large, _say)
-    circumstances["seconds"] = round(time.monotonic() - began)
-    report.write(report.as_json(rows, circumstances), options.json)
+    for some, more in _parts(options, effort):
+        rows += some
+        circumstances |= more
+        circumstances["seconds"] = round(time.monotonic() - began)
+        # After each part: what was measured in minutes is not lost with the next one.
+        result = report.as_json(rows, circumstances)
+        report.write(compare.merged(known, result) if known else result, options.json)
     console.print(report.as_table(rows, circumstances))
     return 0
 
 
-def measure(setting: Setting, parts: Collection[str]) -> list[Row]:
-    """Every row that needs a tree."""
-    rows: list[Row] = []
-    if "tree" in parts:
-        rows += _measure_tree(setting)
-    if "app" in parts:
-        rows += app.measure(setting)
-    return rows
+def _parts(
+    options: argparse.Namespace, effort: Effort
+) -> Iterator[tuple[list[Row], dict[str, Any]]]:
+    """The rows of each part that is wanted, and the circumstances that belong to them."""
+    if {"tree", "app"} & set(options.only):
+        with _server(options.url) as (url, server), _tree(options) as tree:
+            setting = Setting(tree, url, f"bench-{secrets.token_hex(4)}", server, effort, _say)
+            found = {
+                "jobs": tree.jobs,
+                "running": len(tree.running),
+                "server": server.version(),
+            }
+            try:
+                if "tree" in options.only:
+                    yield _measure_tree(setting), found
+                if "app" in options.only:
+                    yield app.measure(setting), found
+            finally:
+                server.drop(setting.prefix)
+    if "encodings" in options.only:
+        jobs = min(encodings.JOBS, options.jobs)
+        yield encodings.measure(jobs, _say), {"encodings_jobs": jobs}
+    if options.scale is not None and "scale" in options.only:
+        small, large = options.scale
+        yield scale.measure(effort, small, large, _say), {"scale": [small, large]}
 
 
 def _measure_tree(setting: Setting) -> list[Row]:

@@ -57,6 +57,12 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     return sorted((one for one in found if one is not None), key=lambda one: one.factor)
 
 
+def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The new result, and the rows that only the old one has."""
+    rows = {row["name"]: row for row in [*old["rows"], *new["rows"]]}
+    return {**old, **new, "rows": [*rows.values()]}
+
+
 def missing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What only the old result has: of that, nothing can be said."""
     names = {row["name"] for row in new["rows"]}

@@ -26,6 +26,7 @@ SECTION = "encodings"
 JOBS = 20_000
 RUNNING = 0.02
 READS = 100
+"""Of each kind, of which the mean is taken."""
 BEATS = 5
 DEFAULTS = "defaults"
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -82,6 +83,8 @@ def measure_one(
     variant: str,
     options: tuple[str, ...],
     limits: dict[str, int],
+    *,
+    reads: int = READS,
 ) -> Row:
     """The row of one server with some options.
 
@@ -104,7 +107,7 @@ def measure_one(
         whole = (after - before) / population.jobs
         client = stack.enter_context(Peer("client", url=url, namespace=namespace))
         tree = placeless(population.jobs, names)
-        times = _server_times(server, client, publisher, tree)
+        times = _server_times(server, client, publisher, tree, reads)
         weights = server.weigh(prefix) or {}
         encodings = server.encodings(prefix) or {}
         by_kind = {one: weight / population.jobs for one, weight in sorted(weights.items())}
@@ -128,7 +131,7 @@ def measure_one(
 
 
 def _server_times(
-    server: ServerView, client: Peer, publisher: Peer, tree: MeasuredTree
+    server: ServerView, client: Peer, publisher: Peer, tree: MeasuredTree, reads: int
 ) -> dict[str, float]:
     """Seconds of the server for one call: a cold page, a warm one, and one job; and for one heartbeat."""
     queries = {query.name: query for query in all_queries(tree)}
@@ -136,8 +139,8 @@ def _server_times(
 
     def read(method: str, arguments: dict[str, Any], *, cold: bool) -> None:
         if not cold:
-            client.ask("time", method=method, arguments=arguments, repeat=READS, number=1)
-        for _ in range(READS if cold else 0):
+            client.ask("time", method=method, arguments=arguments, repeat=reads, number=1)
+        for _ in range(reads if cold else 0):
             client.ask("renew")
             client.ask("time", method=method, arguments=arguments, repeat=1, number=1)
 
@@ -150,8 +153,7 @@ def _server_times(
         "warm page": _script_seconds(server, lambda: read(page.method, page.arguments, cold=False)),
         "cold job": _script_seconds(server, lambda: read(job.method, job.arguments, cold=True)),
     }
-    calls = {"cold page": READS, "warm page": READS, "cold job": READS}
-    found = {name: taken / calls[name] for name, taken in times.items()}
+    found = {name: taken / reads for name, taken in times.items()}
     running = client.ask("size", method="get_running_jobs", arguments={})
     found["heartbeat"] = _script_seconds(server, beat) / (BEATS * max(1, running))
     return found

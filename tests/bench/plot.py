@@ -34,7 +34,7 @@ text { font: 13px -apple-system, "Segoe UI", "Noto Sans", "DejaVu Sans", Helveti
 .warm { fill: #0969da }
 .cold { fill: #ffffff; stroke: #0969da; stroke-width: 2 }
 .bar { stroke: #bc4c00; stroke-width: 3 }
-.thin { stroke-width: 1; stroke-dasharray: 3 2 }
+.thin { stroke-width: 1.5; stroke-dasharray: 3 2 }
 @media (prefers-color-scheme: dark) {
   text { fill: #f0f6fc }
   .faint { fill: #9198a1 }

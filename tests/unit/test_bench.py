@@ -237,7 +237,9 @@ def test_a_listpack_takes_less_than_a_hashtable() -> None:
     limits = encodings.needed_limits(population)
     assert limits["hash-max-listpack-value"] > 64, "else the defaults would do"
     rows = [
-        encodings.measure_one(population, "valkey-9", name, encodings.VARIANTS[name], limits)
+        encodings.measure_one(
+            population, "valkey-9", name, encodings.VARIANTS[name], limits, reads=3
+        )
         for name in (encodings.DEFAULTS, "hashes as listpacks")
     ]
     assert [list(row.detail["encodings"]["job"]) for row in rows] == [["hashtable"], ["listpack"]]
@@ -373,6 +375,18 @@ def test_rows_that_are_gone_are_named(tmp_path: Path, capsys: pytest.CaptureFixt
     new.write_text(json.dumps(content))
     assert bench.main(["--compare", str(old), "--json", str(new)]) == 0
     assert f"only in {old}: hash" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_part_measured_again_takes_the_place_of_its_rows(tmp_path: Path) -> None:
+    old, new = (compare.load(write_result(tmp_path / str(n), n)) for n in (9.0, 5.0))
+    new["rows"] = [row for row in new["rows"] if row["name"] == "list"]
+    both = compare.merged({**old, "scale": [1, 2]}, new)
+    assert [(row["name"], row["ratio"]) for row in both["rows"]] == [
+        ("list", 5.0),
+        ("hash", None),
+        ("longest", None),
+    ]
+    assert both["scale"] == [1, 2]
 
 
 def test_scales_must_be_the_same(tmp_path: Path) -> None:
