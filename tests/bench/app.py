@@ -269,7 +269,8 @@ def _pair(setting: Setting, when: str, loads: tuple[Load, Load], note: str) -> l
     baseline, project = loads
     names = {path: name for path, (name, _) in mix(setting.tree).items()}
     detail = {**baseline.detail("baseline", names), **project.detail("project", names)}
-    cost = f"the load generator took {project.cpu / project.seconds:.0%} of a core of the project's"
+    shares = [f"{load.cpu / load.seconds:.1%}" for load in loads]
+    cost = f"the load generator took {' and '.join(shares)} of a core"
     rate_note = "; ".join(filter(None, (note, cost)))
     medians = (
         f"medians {baseline.quantile(0.5) * 1e3:.3g} ms and {project.quantile(0.5) * 1e3:.3g} ms"

@@ -128,6 +128,17 @@ def _app(_: Mapping[str, Any], rows: Rows) -> str:
         for name, shown in names.items()
         for row in [rows[f"app: {name}"]]
     ]
+    at_rest = rows["app: requests a second, nobody refreshes"]["detail"]
+    before, now = at_rest["baseline_medians"], at_rest["project_medians"]
+    table += [
+        [
+            f"median while nobody refreshes, {name}",
+            *(quantity(one, "seconds") for one in (before[name], now[name])),
+            times(before[name] / now[name]),
+        ]
+        for name in before
+        if name in now
+    ]
     return _table(["", "in-process", "jobcache", ""], table)
 
 
