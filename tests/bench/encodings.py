@@ -11,12 +11,13 @@ import contextlib
 import secrets
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from functools import partial
+from statistics import median
 
 from jobcache.keys import Keys
 from tests.bench import servers
 from tests.bench.peer import Peer
-from tests.bench.queries import all_queries
+from tests.bench.queries import Query, all_queries
 from tests.bench.rows import Row
 from tests.bench.server import Encoded, ServerView
 from tests.bench.synthetic import Population, made_up_jobs
@@ -25,9 +26,10 @@ from tests.bench.tree import MeasuredTree, placeless
 SECTION = "encodings"
 JOBS = 20_000
 RUNNING = 0.02
-READS = 100
-"""Of each kind, of which the mean is taken."""
-BEATS = 5
+READS = 20
+"""Of each kind in a batch."""
+BATCHES = 7
+"""Of which the median is taken."""
 DEFAULTS = "defaults"
 VARIANTS: dict[str, tuple[str, ...]] = {
     DEFAULTS: (),
@@ -96,6 +98,7 @@ def measure_one(
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(servers.running(kind, *options))
         server = stack.enter_context(contextlib.closing(ServerView(url)))
+        server.put_first()
         publisher = stack.enter_context(
             Peer("publisher", url=url, namespace=namespace, population=asdict(population))
         )
@@ -136,30 +139,28 @@ def _server_times(
     """Seconds of the server for one call: a cold page, a warm one, and one job; and for one heartbeat."""
     queries = {query.name: query for query in all_queries(tree)}
     page, job = queries["list_all_jobs(limit=100)"], queries["get_job"]
-
-    def read(method: str, arguments: dict[str, Any], *, cold: bool) -> None:
-        if not cold:
-            client.ask("time", method=method, arguments=arguments, repeat=reads, number=1)
-        for _ in range(reads if cold else 0):
-            client.ask("renew")
-            client.ask("time", method=method, arguments=arguments, repeat=1, number=1)
-
-    def beat() -> None:
-        for _ in range(BEATS):
-            publisher.ask("beat")
-
-    times = {
-        "cold page": _script_seconds(server, lambda: read(page.method, page.arguments, cold=True)),
-        "warm page": _script_seconds(server, lambda: read(page.method, page.arguments, cold=False)),
-        "cold job": _script_seconds(server, lambda: read(job.method, job.arguments, cold=True)),
-    }
-    found = {name: taken / reads for name, taken in times.items()}
     running = client.ask("size", method="get_running_jobs", arguments={})
-    found["heartbeat"] = _script_seconds(server, beat) / (BEATS * max(1, running))
-    return found
+
+    def cold(query: Query) -> None:
+        for _ in range(reads):
+            client.ask("renew")
+            client.ask("time", method=query.method, arguments=query.arguments, repeat=1, number=1)
+
+    def warm(query: Query) -> None:
+        client.ask("time", method=query.method, arguments=query.arguments, repeat=reads, number=1)
+
+    def of_one(work: Callable[[], object], count: int) -> float:
+        return median(_script_seconds(server, work) / count for _ in range(BATCHES))
+
+    return {
+        "cold page": of_one(partial(cold, page), reads),
+        "warm page": of_one(partial(warm, page), reads),
+        "cold job": of_one(partial(cold, job), reads),
+        "heartbeat": of_one(lambda: publisher.ask("beat"), max(1, running)),
+    }
 
 
-def _script_seconds(server: ServerView, work: Callable[[], None]) -> float:
+def _script_seconds(server: ServerView, work: Callable[[], object]) -> float:
     before = server.script_time()
     work()
     after = server.script_time()

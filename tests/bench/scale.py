@@ -83,8 +83,10 @@ def measure(effort: Effort, small: int, large: int, say: Callable[[str], None]) 
             rows += _query_rows(effort, at_small, at_large, say)
             rows += _memory_rows(at_small, at_large)
             rows += _block_rows(at_small, at_large, say)
+            dropped = _blocks(at_large, _drop)
         with _published(Population(small, small, running, groups=MORE_GROUPS), say) as grouped:
             rows += _group_rows(effort, at_small, grouped, say)
+            rows.append(_block_row("dropping it all", _blocks(grouped, _drop), dropped))
     return rows
 
 
@@ -192,14 +194,8 @@ def _memory_rows(small: Published, large: Published) -> list[Row]:
 def _block_rows(small: Published, large: Published, say: Callable[[str], None]) -> list[Row]:
     say("how long the server is kept")
     rows = [_block_row("publication", small.publication, large.publication)]
-    for name, work in (
-        ("heartbeats of all that run", _beat),
-        ("queries", _ask_everything),
-        ("dropping it all", lambda one: one.publisher.ask("clear")),
-    ):
-        # What is small is asked of once more after this, so it is not dropped.
-        some = None if name == "dropping it all" else _blocks(small, work)
-        rows.append(_block_row(name, some, _blocks(large, work)))
+    for name, work in (("heartbeats of all that run", _beat), ("queries", _ask_everything)):
+        rows.append(_block_row(name, _blocks(small, work), _blocks(large, work)))
     return rows
 
 
@@ -212,6 +208,10 @@ def _beat(one: Published) -> None:
         one.publisher.ask("beat")
 
 
+def _drop(one: Published) -> None:
+    one.publisher.ask("clear")
+
+
 def _ask_everything(one: Published) -> None:
     for query in all_queries(one.tree):
         call = {"method": query.method, "arguments": query.arguments}
@@ -219,13 +219,12 @@ def _ask_everything(one: Published) -> None:
         one.client.ask("time", **call, repeat=WARM_SAMPLES, number=1)
 
 
-def _block_row(name: str, small: Blocks | None, large: Blocks) -> Row:
+def _block_row(name: str, small: Blocks, large: Blocks) -> Row:
     """No ratio: the longest of many is a matter of luck, and what counts is whether the bar holds."""
-    before = None if small is None else small.slowest
-    seconds = None if large.slowest is None else large.slowest.seconds
-    detail = {"small": None if before is None else before.seconds, "waits": large.waits}
+    few, many = (None if one.slowest is None else one.slowest.seconds for one in (small, large))
+    detail = {"small": few, "small_shown": small.shown, "waits": large.waits}
     row = f"{PREFIX}longest command, {name}"
-    return Row(SECTION, row, "seconds", None, seconds, large.shown, detail)
+    return Row(SECTION, row, "seconds", None, many, large.shown, detail)
 
 
 def _group_rows(
