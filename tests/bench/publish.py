@@ -194,16 +194,18 @@ def _memory(_: Mapping[str, Any], rows: Rows) -> str:
             ),
         ]
     )
+    table.append(["**all of it**", *(f"**{row['project']:,.0f}**" for row in wholes[DEFAULTS])])
+    settings = []
     for variant, several in wholes.items():
         options = " ".join(VARIANTS[variant]).replace("--", "")
-        shown = f"with `{options}`" if options else "**all of it**"
-        table.append([shown, *(f"{row['project']:,.0f}" for row in several)])
-    table += [
-        [f"{name}, {variant}", *(_taken(row, name) for row in several)]
-        for name in ("cold page", "heartbeat")
-        for variant, several in wholes.items()
-    ]
-    return _table(["bytes a job", *KINDS.values()], table)
+        shown = f"`{options}`" if options else "the defaults"
+        settings.append([shown, *(_with_times(row) for row in several)])
+    servers = [*KINDS.values()]
+    return (
+        _table(["bytes a job", *servers], table)
+        + "\nWith other settings of the server, bytes a job, a page and a heartbeat:\n\n"
+        + _table(["", *servers], settings)
+    )
 
 
 _INDEXES = {
@@ -233,8 +235,10 @@ def _weight(kinds: Sequence[str]) -> Callable[[Mapping[str, Any]], float]:
     return lambda one: sum(one["by_kind"].get(kind, 0.0) for kind in kinds)
 
 
-def _taken(row: Mapping[str, Any], name: str) -> str:
-    return f"{row['detail']['server_seconds'][name] * 1e6:,.0f} us"
+def _with_times(row: Mapping[str, Any]) -> str:
+    taken = row["detail"]["server_seconds"]
+    page, beat = (f"{taken[name] * 1e6:,.0f} us" for name in ("cold page", "heartbeat"))
+    return f"{row['project']:,.0f}, {page}, {beat}"
 
 
 def _server(name: str) -> str:
