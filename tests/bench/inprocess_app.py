@@ -27,25 +27,29 @@ REFRESH_ONCE = "BENCH_REFRESH_ONCE"
 LOOK_EVERY = 0.2
 
 cache = InProcessJobCache(os.environ.get(STATUS_DIR, ""))
+scanned = asyncio.Event()
 
 
 @asynccontextmanager
 async def lifespan(_: Starlette) -> AsyncIterator[None]:
-    await asyncio.to_thread(cache.full_scan)
-    refreshing = asyncio.create_task(_refresh_when_told(os.environ[REFRESH_ONCE]))
+    # gunicorn waits for half a minute at most, a first scan may take longer: so the first requests wait instead.
+    task = asyncio.create_task(_scan(os.environ[REFRESH_ONCE]))
     yield
-    refreshing.cancel()
+    task.cancel()
     with suppress(asyncio.CancelledError):
-        await refreshing
+        await task
 
 
-async def _refresh_when_told(path: str) -> None:
-    while not Path(path).exists():
+async def _scan(refresh_once: str) -> None:
+    await asyncio.to_thread(cache.full_scan)
+    scanned.set()
+    while not Path(refresh_once).exists():
         await asyncio.sleep(LOOK_EVERY)
     await cache.refresh()
 
 
 async def jobs(request: Request) -> Response:
+    await scanned.wait()
     query = request.query_params
     found = cache.list_all_jobs(
         query.get("project"), query.get("group"), query.get("status"), limit=None
@@ -55,10 +59,12 @@ async def jobs(request: Request) -> Response:
 
 
 async def running(_: Request) -> Response:
+    await scanned.wait()
     return _answer({"jobs": [_shown(job) for job in cache.get_running_jobs()]})
 
 
 async def job(request: Request) -> Response:
+    await scanned.wait()
     names = request.path_params
     found = cache.get_job(names["project"], names["group"], names["name"], names["run_id"])
     if found is None:
@@ -67,6 +73,7 @@ async def job(request: Request) -> Response:
 
 
 async def stats(_: Request) -> Response:
+    await scanned.wait()
     found = cache.get_dashboard_stats()
     return _answer({**dict(found), "projects": [dict(project) for project in found.projects]})
 
