@@ -56,11 +56,14 @@ class Load:
     seconds: float = 0.0
     cpu: float = 0.0
     latencies: dict[str, list[float]] = field(default_factory=dict)
+    failed: int = 0
+    """Requests that were not answered with 200."""
 
     def add(self, turn: Mapping[str, Any]) -> None:
         """One more turn."""
         self.seconds += turn["seconds"]
         self.cpu += turn["cpu"]
+        self.failed += turn["failed"]
         for path, some in turn["latencies"].items():
             self.latencies.setdefault(path, []).extend(some)
 
@@ -70,8 +73,8 @@ class Load:
 
     @property
     def rate(self) -> float:
-        """Requests a second."""
-        return self.requests / self.seconds
+        """Requests a second that were answered with 200."""
+        return (self.requests - self.failed) / self.seconds
 
     def quantile(self, share: float) -> float:
         """The latency that this share of all requests stays within, in seconds."""
@@ -85,6 +88,7 @@ class Load:
             by_name.setdefault(names[path], []).extend(some)
         return {
             f"{side}_requests": self.requests,
+            f"{side}_failed": self.failed,
             f"{side}_p50": self.quantile(0.5),
             f"{side}_medians": {name: median(some) for name, some in by_name.items() if some},
             f"{side}_generator_cpu": self.cpu / self.seconds,
@@ -271,7 +275,10 @@ def _pair(setting: Setting, when: str, loads: tuple[Load, Load], note: str) -> l
     detail = {**baseline.detail("baseline", names), **project.detail("project", names)}
     shares = [f"{load.cpu / load.seconds:.1%}" for load in loads]
     cost = f"the load generator took {' and '.join(shares)} of a core"
-    rate_note = "; ".join(filter(None, (note, cost)))
+    failed = f"FAILED: {baseline.failed} and {project.failed}"
+    rate_note = "; ".join(
+        filter(None, (note, failed if baseline.failed + project.failed else "", cost))
+    )
     medians = (
         f"medians {baseline.quantile(0.5) * 1e3:.3g} ms and {project.quantile(0.5) * 1e3:.3g} ms"
     )

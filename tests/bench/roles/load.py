@@ -43,6 +43,11 @@ class _Connection:
     keeps: bool = False
     """Whether the body is wanted."""
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the answer is none that was asked for."""
+        return not self.head.startswith(b"HTTP/1.1 200 ")
+
     def ask(self, path: str) -> None:
         self.path, self.head, self.missing = path, b"", None
         self.asked_at = time.perf_counter()
@@ -58,7 +63,7 @@ class _Connection:
         if not mark:
             return b""
         length = _LENGTH.search(head)
-        if not head.startswith(b"HTTP/1.1 200") or length is None:
+        if length is None:
             raise RuntimeError(f"{self.path}: {head[:200]!r}")
         self.head, self.missing = head, int(length[1]) - len(body)
         return body
@@ -106,9 +111,11 @@ class Role(idle.Role):
     def run(self, paths: list[str], seconds: float, most: int) -> dict[str, Any]:
         """Ask in turn for some paths, on all connections at once, for some seconds or until there were `most` requests.
 
-        Returns the seconds that it took, this process's own processor time, and the latencies by path.
+        Returns the seconds that it took, this process's own processor time, the latencies by path, those of requests
+        that failed among them, and how many did.
         """
         latencies: dict[str, list[float]] = {path: [] for path in paths}
+        failed = 0
         turns, asked = cycle(paths), 0
         cpu, began = self.cpu(), time.perf_counter()
         with selectors.DefaultSelector() as selector:
@@ -123,6 +130,7 @@ class Role(idle.Role):
                     if not self._receive(connection):
                         continue
                     now = time.perf_counter()
+                    failed += connection.has_failed
                     latencies[connection.path].append(now - connection.asked_at)
                     if now - began < seconds and asked < most:
                         connection.ask(next(turns))
@@ -130,7 +138,8 @@ class Role(idle.Role):
                     else:
                         under_way -= 1
         taken = time.perf_counter() - began
-        return {"seconds": taken, "cpu": self.cpu() - cpu, "latencies": latencies}
+        cpu = self.cpu() - cpu
+        return {"seconds": taken, "cpu": cpu, "latencies": latencies, "failed": failed}
 
     def _fetch(self, connection: _Connection, path: str) -> bytes:
         connection.keeps = True
@@ -140,6 +149,8 @@ class Role(idle.Role):
             size = self._read(connection)
             body += connection.take(self._buffer[:size])
         connection.keeps = False
+        if connection.has_failed:
+            raise RuntimeError(f"{path}: {connection.head[:100]!r} {body[:300]!r}")
         return body
 
     def _receive(self, connection: _Connection) -> bool:
