@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format types imports unit bench bench-fs soak clean
+.PHONY: demo test lint format types imports unit bench bench-report bench-fs soak clean
 
 demo: $(VENV)/.all
 	@exec $(BIN)/python -m jobcache_refresher.demo
@@ -32,6 +32,10 @@ unit: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.bench $(BENCH)
+
+bench-report: $(VENV)/.dev
+	$(BIN)/python -m tests.bench --jobs 100000 --million --json tests/bench/results/100000-jobs.json $(BENCH)
+	$(BIN)/python -m tests.bench.publish tests/bench/results/100000-jobs.json
 
 bench-fs: $(VENV)/.dev
 	$(BIN)/python -m tests.bench.fs $(BENCH)

@@ -140,7 +140,7 @@ class InProcessJobCache:
     async def start(self) -> None:
         """Load everything, then refresh in the background."""
         await asyncio.to_thread(self.full_scan)
-        self._task = asyncio.create_task(self._refresh())
+        self._task = asyncio.create_task(self.refresh())
 
     async def stop(self) -> None:
         """Stop refreshing. What is loaded can still be queried."""
@@ -151,7 +151,8 @@ class InProcessJobCache:
             await self._task
         self._task = None
 
-    async def _refresh(self) -> None:
+    async def refresh(self) -> None:
+        """What `start` leaves to the background: scan for ever."""
         loop = asyncio.get_running_loop()
         last_full_scan = loop.time()
         while True:

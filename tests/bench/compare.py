@@ -45,13 +45,28 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     """Every row that both results have, the worst first.
 
     Raises:
-        ValueError: they are of different numbers of jobs.
+        ValueError: they are of different numbers of jobs, or their rows of scale are.
     """
     if old["jobs"] != new["jobs"]:
         raise ValueError(f"results of {old['jobs']} and of {new['jobs']} jobs do not compare")
+    scales = old.get("scale"), new.get("scale")
+    if all(scales) and scales[0] != scales[1]:
+        raise ValueError(f"scales {scales[0]} and {scales[1]} do not compare")
     before = {row["name"]: row for row in old["rows"]}
     found = (_change(before[row["name"]], row) for row in new["rows"] if row["name"] in before)
     return sorted((one for one in found if one is not None), key=lambda one: one.factor)
+
+
+def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The new result, and the rows that only the old one has."""
+    rows = {row["name"]: row for row in [*old["rows"], *new["rows"]]}
+    return {**old, **new, "rows": [*rows.values()]}
+
+
+def missing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What only the old result has: of that, nothing can be said."""
+    names = {row["name"] for row in new["rows"]}
+    return [row["name"] for row in old["rows"] if row["name"] not in names]
 
 
 def as_table(several: Sequence[Change], factor: float) -> Table:

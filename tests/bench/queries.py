@@ -70,23 +70,24 @@ def measure(setting: Setting, baseline: Peer, client: Peer) -> list[Row]:
 def _time(setting: Setting, query: Query, baseline: Peer, client: Peer) -> dict[str, Timing]:
     call = {"method": query.method, "arguments": query.arguments}
     (seconds,) = baseline.ask("time", **call, repeat=1, number=1)
-
-    def cold() -> list[float]:
-        samples: list[float] = []
-        for _ in range(COLD_SAMPLES):
-            client.ask("renew")
-            samples += client.ask("time", **call, repeat=1, number=1)
-        return samples
-
     contestants: dict[str, Callable[[], list[float]]] = {
         "baseline": partial(
             baseline.ask, "time", **call, repeat=1, number=calls_for_sample(seconds)
         ),
-        "cold": cold,
+        "cold": partial(cold_samples, client, call),
         # The client goes on from the cold call, so that it is warm by now.
         "warm": partial(client.ask, "time", **call, repeat=WARM_SAMPLES, number=1),
     }
     return alternate(contestants, rounds=setting.effort.rounds, seconds=setting.effort.seconds)
+
+
+def cold_samples(client: Peer, call: dict[str, Any]) -> list[float]:
+    """Samples of a query, in seconds, by clients that are connected and hold nothing yet."""
+    samples: list[float] = []
+    for _ in range(COLD_SAMPLES):
+        client.ask("renew")
+        samples += client.ask("time", **call, repeat=1, number=1)
+    return samples
 
 
 def _compare_sizes(query: Query, baseline: Peer, client: Peer) -> str:

@@ -22,6 +22,7 @@ _SCALES: dict[Unit, tuple[tuple[float, str], ...]] = {
     "seconds": ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")),
     "bytes": ((1e6, "MB"), (1e3, "KB"), (1.0, "B")),
     "share of a core": ((0.01, "%"),),
+    "requests a second": ((1.0, "/s"),),
 }
 
 
@@ -35,13 +36,13 @@ def write(result: Mapping[str, Any], path: Path) -> None:
     path.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def as_table(rows: Sequence[Row], jobs: int) -> Group:
+def as_table(rows: Sequence[Row], circumstances: Mapping[str, Any]) -> Group:
     """The result, a table a section, in the order in which they were measured."""
     first = {row.section: number for number, row in reversed(list(enumerate(rows)))}
     sections = sorted(rows, key=lambda row: first[row.section])
     return Group(
         *(
-            _section(f"{section}, {jobs:,} jobs", list(some))
+            _section(*_heads(section, circumstances), list(some))
             for section, some in groupby(sections, key=lambda row: row.section)
         ),
         Text(f"The bars are meant for {BARS_HOLD_FOR:,} jobs.", end="\n"),
@@ -68,10 +69,19 @@ def times(ratio: float | None) -> str:
     return f"{ratio:,.0f}x" if ratio >= 10 else f"{ratio:.2g}x"
 
 
-def _section(title: str, rows: Sequence[Row]) -> Table:
+def _heads(section: str, circumstances: Mapping[str, Any]) -> tuple[str, tuple[str, str]]:
+    """The title of a section, and what stands above its two quantities."""
+    if section == "scale":
+        small, large = (f"{jobs:,} jobs" for jobs in circumstances["scale"])
+        return "scale, the project against itself", (small, large)
+    jobs = circumstances["encodings_jobs" if section == "encodings" else "jobs"]
+    return f"{section}, {jobs:,} jobs", ("baseline", "project")
+
+
+def _section(title: str, heads: tuple[str, str], rows: Sequence[Row]) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("", overflow="fold")
-    for column in ("baseline", "project", "ratio", "bar"):
+    for column in (*heads, "ratio", "bar"):
         table.add_column(column, justify="right")
     table.add_column("met")
     table.add_column("note", overflow="fold")

@@ -9,12 +9,16 @@ from typing import Any, Literal
 from tests.bench.bars import BARS, Bar
 from tests.bench.measure import Timing
 
-Unit = Literal["seconds", "bytes", "share of a core"]
+Unit = Literal["seconds", "bytes", "share of a core", "requests a second"]
+MORE_IS_BETTER: frozenset[Unit] = frozenset({"requests a second"})
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One quantity, less of which is better. None is what could not be measured, or does not exist."""
+    """One quantity, less of which is better, unless its unit says otherwise.
+
+    None is what could not be measured, or does not exist.
+    """
 
     section: str
     name: str
@@ -27,10 +31,13 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """How many times less the project needs than the baseline."""
-        if self.baseline is None or not self.project:
+        """How many times better the project is than the baseline."""
+        better, worse = self.project, self.baseline
+        if self.unit not in MORE_IS_BETTER:
+            better, worse = worse, better
+        if better is None or not worse:
             return None
-        return self.baseline / self.project
+        return better / worse
 
     @property
     def bar(self) -> Bar | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ STEP = 1_000
 SAMPLED_HASHES = 50
 """One in so many hashes of jobs is weighed."""
 SAMPLED_MEMBERS = 100
+SAMPLED_NAMES = 200
 
 _PARTS = re.compile(rb"/(group|status):")
 
@@ -36,6 +38,22 @@ class Traffic(NamedTuple):
     commands: int
     """Those that scripts called included."""
     bytes_out: int
+
+
+class Encoded(NamedTuple):
+    """Keys of one kind that share an encoding."""
+
+    encoding: str
+    keys: int
+    members: int
+    """In all of them, where they are sorted sets; else 0."""
+
+
+class ScriptTime(NamedTuple):
+    """What scripts took since the server started."""
+
+    calls: int
+    seconds: float
 
 
 class SlowCommand(NamedTuple):
@@ -69,6 +87,18 @@ class ServerView:
             return "unknown"
         name = str(info.get("server_name", "redis"))
         return f"{name} {info.get(f'{name}_version', info.get('redis_version', '?'))}"
+
+    def put_first(self) -> bool:
+        """Run the server before all else on this machine, if that may be done; returns whether it was.
+
+        Else a command seems to take as long as others are busy.
+        """
+        info = self._info("server")
+        try:
+            os.sched_setscheduler(int((info or {})["process_id"]), os.SCHED_RR, os.sched_param(1))
+        except (AttributeError, KeyError, OSError):
+            return False
+        return True
 
     def used_memory(self) -> int | None:
         """Bytes that the server has allocated."""
@@ -110,6 +140,68 @@ class ServerView:
             return None
         return {kind: fmean(some) * found[kind] for kind, some in sizes.items()}
 
+    def script_time(self) -> ScriptTime | None:
+        """What scripts took so far."""
+        commands = self._info("commandstats")
+        if commands is None:
+            return None
+        scripts = [
+            count
+            for name, count in commands.items()
+            if name.startswith(("cmdstat_eval", "cmdstat_fcall"))
+        ]
+        calls, taken = (sum(count[field] for count in scripts) for field in ("calls", "usec"))
+        return ScriptTime(calls, taken / 1e6)
+
+    def encodings(self, prefix: bytes) -> dict[str, list[Encoded]] | None:
+        """How the keys that begin so are encoded, by their kind."""
+        keys_in: Counter[tuple[str, str]] = Counter()
+        members_in: Counter[tuple[str, str]] = Counter()
+        try:
+            for keys in self._keys(prefix):
+                pipeline = self._redis.pipeline(transaction=False)
+                for key in keys:
+                    pipeline.object("ENCODING", key)
+                    pipeline.type(key)
+                replies = pipeline.execute()
+                sizes = self._redis.pipeline(transaction=False)
+                found = []
+                for key, encoding, kind in zip(keys, replies[::2], replies[1::2], strict=True):
+                    place = kind_of(key.removeprefix(prefix)), (encoding or b"?").decode()
+                    keys_in[place] += 1
+                    if kind == b"zset":
+                        sizes.zcard(key)
+                        found.append(place)
+                for place, size in zip(found, sizes.execute(), strict=True):
+                    members_in[place] += size
+        except ResponseError:
+            return None
+        kinds: dict[str, list[Encoded]] = {}
+        for (kind, encoding), count in sorted(keys_in.items()):
+            members = members_in[kind, encoding]
+            kinds.setdefault(kind, []).append(Encoded(encoding, count, members))
+        return kinds
+
+    def key_name_bytes(self, prefix: bytes, kind: str) -> float | None:
+        """Bytes that the name of a key of some kind takes, as the server allocates it, on average over a sample."""
+        names = []
+        for keys in self._keys(prefix):
+            names += [key for key in keys if kind_of(key.removeprefix(prefix)) == kind]
+            if len(names) >= STEP:
+                break
+        probe, shortest = b"\x00", b"\x00"
+        try:
+            sizes = [self._weight_of_string(probe + name[1:]) for name in names[:SAMPLED_NAMES]]
+            return fmean(sizes) - self._weight_of_string(shortest) if sizes else None
+        except ResponseError:
+            return None
+
+    def _weight_of_string(self, key: bytes) -> int:
+        self._redis.set(key, 1)
+        size: int = self._redis.memory_usage(key) or 0
+        self._redis.delete(key)
+        return size
+
     @contextlib.contextmanager
     def slow_log(self) -> Iterator[None]:
         """Log from `SLOW_FROM` on meanwhile; from what the server is set to, if it may not be set."""
@@ -128,13 +220,20 @@ class ServerView:
             for name, value in before.items():
                 self._redis.config_set(name, value)
 
-    def slowest(self) -> SlowCommand | None:
-        """The longest command since the slow log was opened; None if there was none, or the server does not say."""
+    def slowest(self, *, scans: bool = False) -> SlowCommand | None:
+        """The longest command since the slow log was opened; None if there was none, or the server does not say.
+
+        With `scans`, a SCAN counts as well: nobody else sent one, such as `drop` and `weigh`.
+        """
         try:
             entries = self._redis.slowlog_get(SLOW_KEPT)
         except ResponseError:
             return None
-        ours = [entry for entry in entries if not _is_own(entry["command"])]
+        ours = [
+            entry
+            for entry in entries
+            if not _is_own(entry["command"]) or (scans and entry["command"].startswith(b"SCAN"))
+        ]
         if not ours:
             return None
         worst = max(ours, key=lambda entry: int(entry["duration"]))

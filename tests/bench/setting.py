@@ -23,6 +23,9 @@ class Effort:
     """After which a query gets no further round."""
     poll_interval: float = 10.0
     """Seconds; of the steady refresher, which relists every `CYCLES` polls."""
+    app_seconds: float = 60.0
+    """Of load on the web application while nobody refreshes, and again on either while it does."""
+    app_workers: int = 4
 
 
 @dataclass(frozen=True, slots=True)

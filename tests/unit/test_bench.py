@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from redis import Redis
@@ -14,8 +15,8 @@ from redis import Redis
 from jobcache.keys import KEY_TABLE
 from jobcache_refresher import EmbeddedServer
 from tests.bench import __main__ as bench
-from tests.bench import compare
-from tests.bench.bars import BARS, Bar
+from tests.bench import app, compare, encodings, plot, publish
+from tests.bench.bars import BARS, QUERIES, Bar
 from tests.bench.measure import (
     LEAST_ROUNDS,
     Timing,
@@ -28,6 +29,8 @@ from tests.bench.peer import Peer, PeerError
 from tests.bench.report import quantity, times
 from tests.bench.rows import Row, timing_row
 from tests.bench.server import ServerView, kind_of, script_names
+from tests.bench.synthetic import Population, busiest, made_up_jobs
+from tests.bench.tree import placeless
 
 JOBS = 200
 
@@ -111,6 +114,11 @@ def test_a_ratio_says_how_many_times_less_the_project_needs() -> None:
     assert row.detail["project_p95"] == 0.004
 
 
+def test_more_requests_a_second_are_better() -> None:
+    assert Row("app", "rate", "requests a second", 20.0, 500.0).ratio == 25
+    assert Row("app", "rate", "requests a second", None, 500.0).ratio is None
+
+
 def test_bars_are_reached_or_not_or_nobody_knows() -> None:
     assert Bar("30 MB", most=30.0).is_met(ratio=None, project=30.0) is True
     assert Bar("30 MB", most=30.0).is_met(ratio=None, project=31.0) is False
@@ -181,6 +189,8 @@ def test_a_server_may_refuse_to_tell() -> None:
             assert server.version() == "unknown"
             answers = [server.used_memory(), server.traffic(), server.slowest(), server.weigh(b"")]
             assert answers == [None] * 4
+            assert (server.script_time(), server.key_name_bytes(b"", "x")) == (None, None)
+            assert not server.put_first()
 
 
 def test_what_a_peer_meets_reaches_its_parent() -> None:
@@ -191,6 +201,115 @@ def test_what_a_peer_meets_reaches_its_parent() -> None:
         assert peer.ask("cpu") > 0
 
 
+# Jobs that are made up
+
+
+def test_more_jobs_differ_in_nothing_but_their_number() -> None:
+    few, many = Population(100, 100, 3), Population(300, 100, 3)
+    some, all_of_them = (list(made_up_jobs(one)) for one in (few, many))
+    for jobs, population in ((some, few), (all_of_them, many)):
+        assert len({one.job for one in jobs}) == len(jobs) == population.jobs
+        assert sum(one.is_running for one in jobs) == 3
+        assert {one.fields()[b"status"] for one in jobs if one.is_running} == {b"running"}
+    for level in (1, 2):
+        assert len({one.job[:level] for one in some}) == len(
+            {one.job[:level] for one in all_of_them}
+        )
+    assert busiest(few) == busiest(many)
+    assert busiest(few) in {one.job[:3] for one in some}
+    with pytest.raises(ValueError, match="no multiple"):
+        Population(150, 100, 3)
+
+
+def test_a_job_may_beat_again() -> None:
+    one = next(job for job in made_up_jobs(Population(50, 50, 1)) if job.is_running)
+    first, later = one.fields(), one.fields(one.heartbeat + 30)
+    assert {name for name in first if first[name] != later[name]} == {
+        *(b"last_heartbeat", b"heartbeat_at", b"fingerprint")
+    }
+
+
+# Encodings
+
+
+def test_a_listpack_takes_less_than_a_hashtable() -> None:
+    population = Population(100, 100, 2)
+    limits = encodings.needed_limits(population)
+    assert limits["hash-max-listpack-value"] > 64, "else the defaults would do"
+    rows = [
+        encodings.measure_one(
+            population, "valkey-9", name, encodings.VARIANTS[name], limits, reads=3
+        )
+        for name in (encodings.DEFAULTS, "hashes as listpacks")
+    ]
+    assert [list(row.detail["encodings"]["job"]) for row in rows] == [["hashtable"], ["listpack"]]
+    table, packed = (row.detail["by_kind"]["job"] for row in rows)
+    assert packed < table
+    assert all(seconds > 0 for row in rows for seconds in row.detail["server_seconds"].values())
+    assert 50 < rows[0].detail["key_name"] < 200
+
+
+# The web application
+
+
+def test_the_mix_is_spread_evenly() -> None:
+    tree = placeless(1, ("p", "a", "n #", "r"))
+    paths = app.turns(tree)
+    counts = {path: count for path, (_, count) in app.mix(tree).items()}
+    assert {path: paths.count(path) for path in counts} == counts
+    assert len(paths) == 20
+    assert "/api/jobs/p/a/n%20%23/r" in paths
+    assert max(sum(path == one for one in paths[:10]) for path in counts) <= 4
+
+
+# The picture and the README
+
+
+def result_with(ratio: float) -> dict[str, Any]:
+    rows = [
+        {"name": f"{query}, {mode}", "ratio": ratio * (1 if mode == "warm" else 0.5)}
+        for query in QUERIES
+        for mode in ("warm", "cold")
+    ]
+    return {"jobs": 7, "rows": rows}
+
+
+def test_a_picture_says_in_words_what_it_shows() -> None:
+    drawn = plot.draw(result_with(120.0))
+    picture = ElementTree.fromstring(drawn)
+    space = "{http://www.w3.org/2000/svg}"
+    title, description = (picture.find(space + name) for name in ("title", "desc"))
+    assert title is not None
+    assert description is not None
+    assert picture.get("role") == "img"
+    assert f"{title.get('id')} {description.get('id')}" == picture.get("aria-labelledby")
+    assert "get_recent_jobs: 120x warm, 60x cold, 50x was set out" in (description.text or "")
+    texts = {text.text for text in picture.iter(space + "text")}
+    assert {query for query in QUERIES if query != "get_job"} <= texts
+    assert "prefers-color-scheme: dark" in drawn
+
+
+def test_ten_times_as_fast_is_as_far_everywhere() -> None:
+    axis = plot.Axis([0.01, 1000.0])
+    places = [axis.x(ratio) for ratio in (0.01, 1.0, 100.0)]
+    assert places[1] - places[0] == pytest.approx(places[2] - places[1])
+    assert places[0] == axis.left
+    with pytest.raises(ValueError, match="no queries"):
+        plot.draw({"jobs": 1, "rows": []})
+
+
+def test_the_readme_says_what_was_measured() -> None:
+    result = compare.load(publish.RESULT)
+    readme = publish.README.read_text("utf-8")
+    assert publish.rewritten(readme, result) == readme, "run make bench-report"
+    assert publish.PICTURE.read_text() == plot.draw(result), "run make bench-report"
+    assert publish.PICTURE.relative_to(publish.REPOSITORY).as_posix() in readme
+    with pytest.raises(ValueError, match="no row"):
+        publish.rewritten(readme, {**result, "rows": []})
+    with pytest.raises(ValueError, match="'x'"):
+        publish.rewritten("<!-- bench: x -->\n<!-- bench: end -->", result)
+
+
 # From end to end
 
 
@@ -198,6 +317,8 @@ def test_what_a_peer_meets_reaches_its_parent() -> None:
 def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bench") / "result.json"
     size = ["--jobs", str(JOBS), "--scans", "1", "--rounds", "3", "--poll-interval", "0.2"]
+    size += ["--app-seconds", "0.6", "--app-workers", "1", "--scale", "50", "100"]
+    size += ["--only", "tree", "app", "scale"]
     assert bench.main([*size, "--json", str(path)]) == 0
     return path
 
@@ -208,16 +329,21 @@ def test_a_run_gives_every_row(result: Path) -> None:
     assert content["jobs"] == JOBS
     assert len(rows) == len(content["rows"])
     assert rows.keys() >= BARS.keys()
-    assert {name for name, row in rows.items() if row["project"] is None} <= {
-        "longest command, first publication",
-        "longest command, queries",
+    assert content["scale"] == [50, 100]
+    unknown = {name for name, row in rows.items() if row["project"] is None}
+    assert all("longest command" in name for name in unknown), "a quick server logs none"
+    assert {row["section"] for row in content["rows"]} == {
+        *("start-up", "memory", "server", "steady", "queries", "traffic", "app", "scale")
     }
+    assert rows["app: memory of all workers"]["baseline"] > 1_000_000
     for name, bar in BARS.items():
         assert rows[name]["bar"] == {"text": bar.text, "source": bar.source}
         assert (rows[name]["met"] is None) == (rows[name]["project"] is None)
         if bar.least_ratio is not None:
             assert rows[name]["ratio"] > 0
-    assert not [row for row in content["rows"] if "DIFFER" in row["note"]]
+    assert not [
+        row for row in content["rows"] if "DIFFER" in row["note"] or "FAILED" in row["note"]
+    ]
 
 
 def write_result(path: Path, ratio: float, *, jobs: int = JOBS) -> Path:
@@ -242,6 +368,34 @@ def test_a_ratio_that_fell_too_far_fails(
     assert ("WORSE" in printed) == bool(code)
     assert "hash" in printed
     assert "longest" not in printed
+
+
+def test_rows_that_are_gone_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, new = write_result(tmp_path / "old", 9.0), write_result(tmp_path / "new", 9.0)
+    content = json.loads(new.read_text())
+    content["rows"] = [row for row in content["rows"] if row["name"] != "hash"]
+    new.write_text(json.dumps(content))
+    assert bench.main(["--compare", str(old), "--json", str(new)]) == 0
+    assert f"only in {old}: hash" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_part_measured_again_takes_the_place_of_its_rows(tmp_path: Path) -> None:
+    old, new = (compare.load(write_result(tmp_path / str(n), n)) for n in (9.0, 5.0))
+    new["rows"] = [row for row in new["rows"] if row["name"] == "list"]
+    both = compare.merged({**old, "scale": [1, 2]}, new)
+    assert [(row["name"], row["ratio"]) for row in both["rows"]] == [
+        ("list", 5.0),
+        ("hash", None),
+        ("longest", None),
+    ]
+    assert both["scale"] == [1, 2]
+
+
+def test_scales_must_be_the_same(tmp_path: Path) -> None:
+    old, new = (compare.load(write_result(tmp_path / name, 9.0)) for name in ("old", "new"))
+    assert compare.changes({**old, "scale": [1, 2]}, new)
+    with pytest.raises(ValueError, match="do not compare"):
+        compare.changes({**old, "scale": [1, 2]}, {**new, "scale": [1, 3]})
 
 
 def test_the_worst_change_comes_first(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""Somebody who asks the server the least there is, again and again: how long is anybody kept waiting?"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+
+from jobcache.connect import connect
+from jobcache.endpoint import Endpoint
+from tests.bench.roles import idle
+
+PAUSE = 0.001
+"""Seconds between an answer and the next PING."""
+DEADLINE = 30.0
+EAGER = -10
+"""Niceness where the system allows it: a machine that is busy elsewhere should not look like a server that is."""
+
+
+class Role(idle.Role):
+    """Pings from `begin` to `end`."""
+
+    def __init__(self, url: str) -> None:
+        with contextlib.suppress(OSError):
+            os.nice(EAGER)
+        self._redis = connect(Endpoint.find(url), deadline=DEADLINE, max_connections=1)
+        self._waits: list[float] = []
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Ping from now on."""
+        self._waits.clear()
+        self._ended.clear()
+        self._thread = threading.Thread(target=self._ping, daemon=True)
+        self._thread.start()
+
+    def end(self) -> dict[str, float]:
+        """Stop: how many pings there were, and what the longest and one in a thousand of them waited, in seconds."""
+        assert self._thread is not None
+        self._ended.set()
+        self._thread.join()
+        waits = sorted(self._waits)
+        rare = waits[int(0.999 * (len(waits) - 1))]
+        return {"pings": len(waits), "longest": waits[-1], "p999": rare}
+
+    def _ping(self) -> None:
+        while True:
+            began = time.perf_counter()
+            self._redis.execute_command("PING")
+            self._waits.append(time.perf_counter() - began)
+            if self._ended.wait(PAUSE):
+                return
