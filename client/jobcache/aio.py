@@ -201,6 +201,7 @@ class AsyncJobCache:
 
     async def _read(self, query: Query[T], *args: Any) -> T:
         last_good = self._here.get().last_good
+        asked = time.monotonic()
         try:
             answer = await self._answer(query(self._source, *args))
         except JobCacheError as error:
@@ -209,7 +210,7 @@ class AsyncJobCache:
             answer = last_good.stand_in((query, args), error)
         else:
             if last_good is not None:
-                last_good.keep((query, args), answer)
+                last_good.keep((query, args), answer, asked)
         self._last.set(answer.header)
         return answer.value
 
@@ -250,7 +251,7 @@ class AsyncJobCache:
     async def _exchange(self, args: Command, ends: float) -> Any:
         here = self._here.get()
         pool = here.pool(asyncio.get_running_loop())
-        with Attempt(here.breaker, self._deadline / 2) as attempt:
+        with Attempt(here.breaker, self._deadline / 2, pool.drop) as attempt:
             await pool.acquire(ends - time.monotonic())
             try:
                 attempt.begin()

@@ -73,9 +73,6 @@ class AsyncPool:
         except ResponseError:
             is_clean = True
             raise
-        except TimeoutError:
-            self.drop()  # those that lead to the same place may lead nowhere as well
-            raise
         finally:
             self._busy.discard(connection)
             if is_clean and now == self._round:

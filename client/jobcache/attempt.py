@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -58,16 +59,19 @@ class Attempt:
         breaker: what is known of the server.
         patience: seconds without an answer that speak against the server. Less, where the rest of a budget was
             short, says nothing.
+        drop: closes idle connections. Those that lead to where nobody answers may lead nowhere as well, and each
+            would cost a deadline.
 
     Raises:
         OutageError: on entering, when the server is away.
     """
 
-    __slots__ = ("_asked_at", "_breaker", "_patience", "_ticket")
+    __slots__ = ("_asked_at", "_breaker", "_drop", "_patience", "_ticket")
 
-    def __init__(self, breaker: Breaker, patience: float) -> None:
+    def __init__(self, breaker: Breaker, patience: float, drop: Callable[[], None]) -> None:
         self._breaker = breaker
         self._patience = patience
+        self._drop = drop
         self._ticket: object | None = None
         self._asked_at = 0.0
 
@@ -97,6 +101,7 @@ class Attempt:
                 self._breaker.left(self._ticket)
             else:
                 self._breaker.failed(self._ticket, describe(error), silently=True)
+                self._drop()
         elif isinstance(error, _OUTAGES):
             self._breaker.failed(self._ticket, describe(error))
         else:

@@ -222,6 +222,9 @@ class JobCache:
             wait: seconds without a change after which the iterator ends; None for never.
 
         A ``resync`` says that changes were missed: list again, then go on.
+
+        Raises:
+            CacheUnavailable: and the iterator has ended; a new one ``since`` the last change seen goes on.
         """
         feed = changefeed.Feed(self._source, since, wait)
         while True:
@@ -262,6 +265,7 @@ class JobCache:
 
     def _read(self, query: Query[T], *args: Any) -> T:
         last_good = self._here.get().last_good
+        asked = time.monotonic()
         try:
             answer = self._answer(query(self._source, *args))
         except JobCacheError as error:
@@ -270,7 +274,7 @@ class JobCache:
             answer = last_good.stand_in((query, args), error)
         else:
             if last_good is not None:
-                last_good.keep((query, args), answer)
+                last_good.keep((query, args), answer, asked)
         self._last.set(answer.header)
         return answer.value
 
@@ -310,7 +314,7 @@ class JobCache:
 
     def _exchange(self, args: Command, ends: float) -> Any:
         here = self._here.get()
-        with Attempt(here.breaker, self._deadline / 2) as attempt:
+        with Attempt(here.breaker, self._deadline / 2, here.pool.close) as attempt:
             here.pool.acquire(ends - time.monotonic())
             try:
                 attempt.begin()

@@ -41,18 +41,27 @@ class LastGood:
         self._epoch = b""
         self._kept: dict[Hashable, _Kept] = {}
         self._bytes = 0
+        self._forgot = -math.inf
 
-    def keep(self, query: Hashable, answer: Answer[Any]) -> None:
-        """A query was answered."""
+    def keep(self, query: Hashable, answer: Answer[Any], asked: float) -> None:
+        """A query was answered.
+
+        Args:
+            query: which, with its arguments.
+            answer: how.
+            asked: when, on the monotonic clock. What was asked before something was forgotten may hold it still.
+        """
         size = answer.size
         with self._lock:
+            if asked <= self._forgot:
+                return
             if answer.header.epoch != self._epoch:
                 self._clear()
                 self._epoch = answer.header.epoch
             self._drop(query)
             if size > MOST_BYTES:
                 return
-            self._kept[query] = _Kept(answer, self._clock(), size)
+            self._kept[query] = _Kept(answer, asked, size)
             self._bytes += size
             while len(self._kept) > MOST_ANSWERS or self._bytes > MOST_BYTES:
                 self._drop(next(iter(self._kept)))
@@ -88,6 +97,7 @@ class LastGood:
         """What was known does not hold any more: the cache was emptied, or this process changed it."""
         with self._lock:
             self._clear()
+            self._forgot = self._clock()
 
     def _drop(self, query: Hashable) -> None:
         kept = self._kept.pop(query, None)

@@ -10,7 +10,6 @@ from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from jobcache.attempt import PoolExhaustedError, is_worth_another
 
@@ -75,10 +74,8 @@ class Pool:
                 if not (again and is_worth_another(error, fresh)):
                     raise
                 again, fresh = False, True
-            except BaseException as error:
+            except BaseException:
                 connection.disconnect()
-                if isinstance(error, RedisTimeoutError | OSError):
-                    self.close()  # those that lead to the same place may lead nowhere as well
                 raise
             else:
                 self._keep(connection, now)

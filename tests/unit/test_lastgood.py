@@ -43,7 +43,7 @@ def kept(time: Time) -> LastGood:
 
 
 def test_an_answer_stands_in_and_says_so(kept: LastGood, time: Time) -> None:
-    kept.keep("q", answer([1, 2]))
+    kept.keep("q", answer([1, 2]), time.now)
     time.now += 10
     found = kept.stand_in("q", AWAY)
     assert found.value == [1, 2]
@@ -53,14 +53,14 @@ def test_an_answer_stands_in_and_says_so(kept: LastGood, time: Time) -> None:
     assert (fresh.generation, fresh.epoch) == (7, "1")
 
 
-def test_what_a_caller_does_to_it_harms_nobody(kept: LastGood) -> None:
-    kept.keep("q", answer([1]))
+def test_what_a_caller_does_to_it_harms_nobody(kept: LastGood, time: Time) -> None:
+    kept.keep("q", answer([1]), time.now)
     kept.stand_in("q", AWAY).value.append(2)
     assert kept.stand_in("q", AWAY).value == [1]
 
 
 def test_not_one_that_is_too_old_nor_of_another_query(kept: LastGood, time: Time) -> None:
-    kept.keep("q", answer([1]))
+    kept.keep("q", answer([1]), time.now)
     time.now += 30
     assert kept.stand_in("q", AWAY).value == [1]
     time.now += 0.1
@@ -71,37 +71,50 @@ def test_not_one_that_is_too_old_nor_of_another_query(kept: LastGood, time: Time
 
 
 @pytest.mark.parametrize("error", [CacheNotReady("building"), SchemaMismatch("other")])
-def test_none_once_the_cache_was_seen_to_be_without(kept: LastGood, error: JobCacheError) -> None:
-    kept.keep("q", answer([1]))
+def test_none_once_the_cache_was_seen_to_be_without(
+    kept: LastGood, time: Time, error: JobCacheError
+) -> None:
+    kept.keep("q", answer([1]), time.now)
     for then in (error, AWAY):
         with pytest.raises(type(then)):
             kept.stand_in("q", then)
 
 
-def test_none_of_another_epoch(kept: LastGood) -> None:
-    kept.keep("q", answer([1]))
-    kept.keep("other", answer([2], b"2"))
+def test_none_that_was_asked_for_before_something_was_forgotten(kept: LastGood, time: Time) -> None:
+    """As a listing by one thread, while another deletes a job."""
+    asked = time.now
+    time.now += 1
+    kept.forget()
+    kept.keep("q", answer([1]), asked)
+    assert kept.find("q", "away") is None
+    kept.keep("q", answer([1]), time.now + 1)
+    assert kept.find("q", "away") is not None
+
+
+def test_none_of_another_epoch(kept: LastGood, time: Time) -> None:
+    kept.keep("q", answer([1]), time.now)
+    kept.keep("other", answer([2], b"2"), time.now)
     assert kept.find("q", "away") is None
     assert kept.find("other", "away") is not None
 
 
-def test_bounded_in_answers_the_least_used_going_first(kept: LastGood) -> None:
+def test_bounded_in_answers_the_least_used_going_first(kept: LastGood, time: Time) -> None:
     for number in range(MOST_ANSWERS):
-        kept.keep(number, answer([number]))
+        kept.keep(number, answer([number]), time.now)
     assert kept.find(0, "away") is not None
-    kept.keep("new", answer([]))
+    kept.keep("new", answer([]), time.now)
     assert kept.find(0, "away") is not None
     assert kept.find(1, "away") is None
 
 
-def test_bounded_in_bytes(kept: LastGood, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bounded_in_bytes(kept: LastGood, time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lastgood, "MOST_BYTES", 3 * ANSWER_OVERHEAD)
     for number in range(4):
-        kept.keep(number, answer([number]))
-        kept.keep(number, answer([number]))
+        kept.keep(number, answer([number]), time.now)
+        kept.keep(number, answer([number]), time.now)
     assert [kept.find(number, "") is not None for number in range(4)] == [False, True, True, True]
     monkeypatch.setattr(lastgood, "MOST_BYTES", ANSWER_OVERHEAD - 1)
-    kept.keep(3, answer([3]))
+    kept.keep(3, answer([3]), time.now)
     assert kept.find(3, "") is None
 
 
