@@ -211,6 +211,7 @@ class TestLeadership:
             alive(real_server, status_dir, namespace) as (second, _),
         ):
             assert (first.leads, second.leads) == (True, False)
+            wait_for(lambda: second._store.mirror.is_whole)  # it keeps warm
             first.close()
             assert wait_for(lambda: second.leads) < 1
             write_run(status_dir, OTHER)
