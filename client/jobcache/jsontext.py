@@ -26,7 +26,7 @@ def parse(text: bytes) -> Any:
         ValueError: it is not JSON, or nested deeper than ``MAX_DEPTH``.
     """
     try:
-        value = from_json(text)
+        value = from_json(text, cache_strings="keys")
     except ValueError:
         try:
             value = json.loads(text)
@@ -45,7 +45,8 @@ def dumps(value: Any) -> bytes:
         return b" " + _dumps_exactly(value)
     if b"null" in text:  # which orjson writes for what is no number, too
         exact = _dumps_exactly(value)
-        if b"NaN" in exact or b"Infinity" in exact:
+        # Single bytes first: they are found many times as fast.
+        if (b"N" in exact and b"NaN" in exact) or (b"I" in exact and b"Infinity" in exact):
             return b" " + exact
     # A copy: orjson's own result keeps the whole of its buffer, several times the text.
     return bytes(memoryview(text))

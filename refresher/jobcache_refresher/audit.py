@@ -199,7 +199,7 @@ class Auditor:
         return replace(
             operation,
             kind=ChangeKind.MODIFIED,
-            added=frozenset(put(path, None, record.fields).added),
+            added=put(path, None, record.fields).added,
             visible=True,
         )
 

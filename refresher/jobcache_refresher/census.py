@@ -11,6 +11,9 @@ from jobcache.index import Entry, all_entries, index_entries, listings
 from jobcache.models import JobStatus
 from jobcache_refresher.records import Fields, Records
 
+MOVES = 1000
+"""Records that may come, change or go between two counts, and as many again as there were."""
+
 _STATUS = b"status"
 _RUNNING = JobStatus.RUNNING.value.encode()
 
@@ -30,6 +33,8 @@ class Census:
         self._sizes: dict[bytes, int] | None = None
         self._named: Counter[tuple[bytes, bytes]] = Counter()
         """Jobs by list of names and name."""
+        self._moves_left = 0
+        """Moves after which counting anew costs less than keeping up."""
         self._running: dict[bytes, tuple[float, int]] = {}
         """Heartbeat and chips of the jobs that say they run."""
 
@@ -41,6 +46,7 @@ class Census:
         """Sizes by key without prefix; none is 0."""
         if self._sizes is None:
             self._sizes = self._count(records)
+            self._moves_left = MOVES + len(records)
         return self._sizes
 
     def chips(self, since: float, without: Collection[bytes]) -> int:
@@ -55,6 +61,10 @@ class Census:
         self._note_running(path, after)
         old, new = (fields[_STATUS] if fields else None for fields in (before, after))
         if old == new:
+            return
+        self._moves_left -= 1
+        if self._moves_left < 0:
+            self.forget()
             return
         if before is not None:
             self._add(self._sizes, path, before, -1)

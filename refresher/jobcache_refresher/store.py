@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from redis.exceptions import ResponseError
@@ -13,10 +13,10 @@ from jobcache import keys as names
 from jobcache.codec import REV, decode_standing
 from jobcache.errors import SchemaMismatch
 from jobcache.ids import JobId
-from jobcache.index import Listing, listings
+from jobcache.index import Listing, format_score, listings
 from jobcache.keys import SCHEMA_VERSION, Keys
 from jobcache.models import CacheState, ChangeKind
-from jobcache.writes import CHANGES_CAP, addition_args, listing_args, removal_args
+from jobcache.writes import CHANGES_CAP, listing_args
 from jobcache_refresher.diff import Operation
 from jobcache_refresher.inspection import Inspector
 from jobcache_refresher.lease import Lease
@@ -146,14 +146,18 @@ class Store:
     def _step_args(
         self, operations: list[Operation], place: Place, announce: bool
     ) -> list[bytes | str | int]:
-        args: list[bytes | str | int] = [place.generation, CHANGES_CAP, self._keys.prefix]
-        args.append(len(operations))
+        lists: dict[tuple[bytes, ...], int] = {}
+        changes: list[bytes | str | int] = [len(operations)]
         names_of: set[Listing] = set()
         for operation in operations:
-            args += _operation_args(operation, announce)
+            changes += _operation_args(operation, announce, lists)
             if operation.removed or operation.added:
                 names_of.update(listings(JobId.from_path(operation.path)))
-        return args + listing_args(names_of)
+        args: list[bytes | str | int] = [place.generation, CHANGES_CAP]
+        args += [self._keys.prefix, self._keys.full(names.JOB_PREFIX), len(lists)]
+        for several in lists:
+            args += [len(several), *several]
+        return args + changes + listing_args(names_of)
 
     def _apply_step(self, args: list[bytes | str | int]) -> Callable[[], Any]:
         return lambda: self._run("apply", (self._keys.changes, self._keys.tombstones), args)
@@ -256,25 +260,28 @@ def _is_sound(fields: Fields) -> bool:
     return True
 
 
-def _operation_args(operation: Operation, announce: bool) -> list[bytes | str | int]:
-    path = operation.path
+def _operation_args(
+    operation: Operation, announce: bool, lists: dict[tuple[bytes, ...], int]
+) -> list[bytes | str | int]:
+    """The arguments of one operation; lists of indexes are numbered in ``lists``."""
     deletes = operation.kind is ChangeKind.DELETED
     args: list[bytes | str | int] = [
         "del" if deletes else "put",
-        names.job_key(path),
-        path,
+        operation.path,
         operation.expected_revision,
         operation.kind.value if operation.visible and announce else "",
     ]
     if not deletes:
         args += [len(operation.set_fields), *_flat(operation.set_fields)]
         args += [len(operation.dropped_fields), *operation.dropped_fields]
-    args += removal_args(operation.removed)
-    return args + addition_args(operation.added)
+    args += [len(operation.removed), *chain.from_iterable(operation.removed), len(operation.added)]
+    for keys, member, score in operation.added:
+        args += [lists.setdefault(keys, len(lists) + 1), format_score(score), member]
+    return args
 
 
 def _flat(mapping: Mapping[Any, Any]) -> list[Any]:
-    return [part for pair in mapping.items() for part in pair]
+    return list(chain.from_iterable(mapping.items()))
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
