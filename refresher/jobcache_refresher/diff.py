@@ -7,7 +7,7 @@ The difference is per job: fields to set and to drop, and the index entries that
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from jobcache.codec import FINGERPRINT, decode_standing
 from jobcache.ids import JobId
@@ -16,8 +16,7 @@ from jobcache.models import ChangeKind
 from jobcache_refresher.records import Fields, Record, Records
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(NamedTuple):
     """One job's change, to be applied in one step."""
 
     path: bytes

@@ -51,12 +51,18 @@ UNKNOWN = Fingerprint(0, 0, 0, 0)
 """Equal to no file's."""
 
 
+READINGS_AT_ONCE = 50
+"""Runs that are read before they are passed on."""
+
+Readings = dict[bytes, Fields]
+"""Fields of runs that were read, by path."""
+
+
 @dataclass(slots=True)
 class Scan:
     """What a scan found."""
 
-    readings: dict[bytes, Fields] = field(default_factory=dict)
-    """Fields of the runs that were read, by path."""
+    readings: Readings = field(default_factory=dict)
     gone: list[bytes] = field(default_factory=list)
     """Runs whose absence is confirmed."""
     vanishing: int = 0
@@ -138,7 +144,14 @@ class Scanner:
         self._workers.close()
         self._holds.drop_all()
 
-    def scan(self, scope: Scope, hints: Iterable[bytes] = (), *, fresh_since: float) -> Scan:
+    def scan(
+        self,
+        scope: Scope,
+        hints: Iterable[bytes] = (),
+        *,
+        fresh_since: float,
+        give: Callable[[Readings], None] = lambda readings: None,
+    ) -> Scan:
         """Look at the tree.
 
         Args:
@@ -146,6 +159,7 @@ class Scanner:
             hints: paths of runs to discover or read again whatever their fingerprint; of other directories, to list.
             fresh_since: oldest heartbeat that counts as fresh, in epoch seconds; runs with a fresh one are looked at
                 in every poll.
+            give: called with some of what was read, while the scan goes on, until it was called with all of it.
 
         Raises:
             RootFaultError: the status directory itself cannot be believed. The snapshot is as before.
@@ -162,7 +176,7 @@ class Scanner:
             self._holds.drop_all()
         scan = Scan(errors=errors)
         try:
-            self._look_at_runs(scan, scope, pointed_at, fresh_since)
+            self._look_at_runs(scan, scope, pointed_at, fresh_since, give)
         except BaseException:
             self.give_back(scan)
             raise
@@ -170,11 +184,16 @@ class Scanner:
         return scan
 
     def _look_at_runs(
-        self, scan: Scan, scope: Scope, pointed_at: frozenset[bytes], fresh_since: float
+        self,
+        scan: Scan,
+        scope: Scope,
+        pointed_at: frozenset[bytes],
+        fresh_since: float,
+        give: Callable[[Readings], None],
     ) -> None:
         due = self._due(scope, pointed_at, fresh_since)
-        torn = self._examine(scan, due, pointed_at, fresh_since)
-        self._examine(scan, torn, pointed_at, fresh_since)
+        torn = self._examine(scan, due, pointed_at, fresh_since, give)
+        self._examine(scan, torn, pointed_at, fresh_since, give)
 
     def in_doubt(self, paths: Iterable[bytes]) -> set[bytes]:
         """Those of some runs and directories that lack something, which awaits a second observation."""
@@ -242,7 +261,12 @@ class Scanner:
         return self.snapshot.is_gone(run.path)
 
     def _examine(
-        self, scan: Scan, runs: list[KnownRun], forced: frozenset[bytes], fresh_since: float
+        self,
+        scan: Scan,
+        runs: list[KnownRun],
+        forced: frozenset[bytes],
+        fresh_since: float,
+        give: Callable[[Readings], None],
     ) -> list[KnownRun]:
         """Look at runs; returns those that were caught in the middle of being written."""
 
@@ -251,15 +275,21 @@ class Scanner:
             return self._reader.examine(run, forced=run.path in forced, live=live)
 
         torn = []
+        fresh: Readings = {}
         findings = self._workers.map(examine, runs)
         for done, (run, finding) in enumerate(zip(runs, findings, strict=True), 1):
             scan.examined += 1
-            if isinstance(finding, Reading):
-                scan.readings[run.path] = finding.fields
-            if isinstance(finding, Trouble) and finding.passing:
-                torn.append(run)
             self._note(run, finding)
+            if isinstance(finding, Reading):
+                scan.readings[run.path] = fresh[run.path] = finding.fields
+                if len(fresh) == READINGS_AT_ONCE:
+                    give(fresh)
+                    fresh = {}
+            elif isinstance(finding, Trouble) and finding.passing:
+                torn.append(run)
             self._progress(done, len(runs))
+        if fresh:
+            give(fresh)
         return torn
 
     def _note(self, run: KnownRun, finding: Finding) -> None:
@@ -299,7 +329,7 @@ class Scanner:
             run.read_at = self._clock.monotonic()
         run.changed_at = reading.fingerprint.mtime_ns / 1e9
         run.settled = reading.settled
-        run.beat = beat_of(reading.fields)
+        run.beat = reading.beat
 
     def _judge_absences(self, scan: Scan, among: Iterable[bytes] | None) -> None:
         """Say what is absent: of everything, or, since hints come often, of some paths only."""

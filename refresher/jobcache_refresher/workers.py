@@ -1,7 +1,7 @@
 """Filesystem operations side by side: on a network filesystem their latency is the cost, not the CPU.
 
-On a local disk it is the other way round: threads that compute hand Python's lock to each other, and together take longer
-than one. So it is tried now and then whether calls wait, and threads make them for as long as they do.
+On a local disk it is the other way round: threads that compute hand Python's lock to each other, and take twice as long
+as one. So it is tried now and then whether calls wait, and threads make them for as long as they do.
 
 The threads are daemons, and nobody waits for them: one that hangs in the filesystem must not keep the process. The
 standard library's pool joins its threads when the interpreter ends.
