@@ -36,7 +36,7 @@ def parse_metadata(raw: bytes, zone: tzinfo | None) -> Description:
     if not raw.strip():
         raise UnparsableError("empty")
     try:
-        document = jsontext.parse(raw)
+        document, plain = jsontext.read(raw)
     except (ValueError, RecursionError) as error:
         raise UnparsableError(str(error)) from None
     if not isinstance(document, dict):
@@ -56,8 +56,8 @@ def parse_metadata(raw: bytes, zone: tzinfo | None) -> Description:
         to_epoch(parse_timestamp(last_heartbeat, zone)),
         _text(get("slurm_job_id")),
         hardware["total_chips"],
-        jsontext.dumps(hardware),
-        jsontext.dumps(config) if isinstance(config, dict) else _NO_CONFIG,
+        jsontext.dumps(hardware, plain=plain),
+        jsontext.dumps(config, plain=plain) if isinstance(config, dict) else _NO_CONFIG,
     )
 
 
@@ -81,5 +81,7 @@ def _hardware(value: Any) -> dict[str, Any]:
     return {
         "chip": _text(value.get("chip")),
         "total_chips": chips if counts else 0,
-        "hosts": [host for host in hosts if isinstance(host, str)] if isinstance(hosts, list) else [],
+        "hosts": [host for host in hosts if isinstance(host, str)]
+        if isinstance(hosts, list)
+        else [],
     }

@@ -171,6 +171,8 @@ class Reader:
             if chunk == LOG_CHUNK and not ended:
                 break
             wanted, chunk = run.log.wants(self._log_cap), LOG_CHUNK
+        if run.log.url is not None:
+            return
         if run.log.scanned != before or run.log_since == NEVER:
             run.log_since = now
         # A log without news is looked at the more rarely, as a run without is.

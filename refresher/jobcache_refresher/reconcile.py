@@ -294,9 +294,7 @@ class Reconciler:
         for path in gone:
             if path not in self.records:
                 self._scanner.forget(path)
-        self._apply(
-            diff(self.records, (), gone), place, announce=self._completed_at is not None
-        )
+        self._apply(diff(self.records, (), gone), place, announce=self._completed_at is not None)
         self._settle_contested()
 
     def _apply(

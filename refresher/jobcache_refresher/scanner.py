@@ -228,8 +228,8 @@ class Scanner:
 
     def recall(self, path: bytes, fields: Fields) -> None:
         """Take over a run as an earlier refresher published it, so that only what changed since is read."""
-        run = self.snapshot.expect(path, self._clock.time())
         fingerprint = Fingerprint.parse(fields.get(FINGERPRINT, b""))
+        run = self.snapshot.expect(path, 0.0)
         run.settled = fingerprint is not None
         run.fingerprint = fingerprint or UNKNOWN
         run.changed_at = run.fingerprint.mtime_ns / 1e9
@@ -245,20 +245,16 @@ class Scanner:
         if scope is Scope.HINTS:
             return [runs[path] for path in pointed_at if path in runs]
         now = float("inf") if scope is Scope.RELIST else self._clock.monotonic()
-        due = [
+        # Anywhere above them, too: a project that became a link leads elsewhere.
+        present = self.snapshot.present(
             run
             for run in runs.values()
             if run.look_at <= now or (run.beat is not None and run.beat >= fresh_since)
-        ]
-        present = [run for run in due if not self._is_missing(run)]
+        )
         if pointed_at:
             others = pointed_at - {run.path for run in present}
             present += [runs[path] for path in others if path in runs]
         return present
-
-    def _is_missing(self, run: KnownRun) -> bool:
-        # Anywhere above it: a project that became a link leads elsewhere.
-        return self.snapshot.is_gone(run.path)
 
     def _examine(
         self,

@@ -23,3 +23,9 @@ def fenced_script(name: str) -> Script:
     """A script that does nothing for whoever lost the lease."""
     preludes = (_HEADER, _ENTRIES, _STANDING, _FENCE)
     return load_script("jobcache_refresher", name, preludes=preludes, read_only=False)
+
+
+@cache
+def reading_script(name: str) -> Script:
+    """A script that only reads, whoever holds the lease."""
+    return load_script("jobcache_refresher", name, preludes=(), read_only=True)

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, NamedTuple, TypeVar
 
-from redis.exceptions import ResponseError
-
 from jobcache import keys as names
-from jobcache.codec import REV, decode_standing
+from jobcache.codec import CHIPS, FINGERPRINT, JOB_FIELDS, REV, decode_standing
 from jobcache.errors import SchemaMismatch
 from jobcache.ids import JobId
 from jobcache.index import Listing, format_score, listings
@@ -21,7 +19,7 @@ from jobcache_refresher.diff import Operation
 from jobcache_refresher.inspection import Inspector
 from jobcache_refresher.lease import Lease
 from jobcache_refresher.records import Fields, Record, Records
-from jobcache_refresher.scripts import fenced_script
+from jobcache_refresher.scripts import fenced_script, reading_script
 from jobcache_refresher.server import EpochError, Server
 from jobcache_refresher.workers import Outcome as Pending
 from jobcache_refresher.workers import Workers
@@ -31,6 +29,11 @@ T = TypeVar("T")
 OPERATIONS_PER_STEP = 50
 """Jobs that one step of the server changes; some milliseconds of its time."""
 KEYS_PER_STEP = 500
+JOBS_PER_READ = 200
+"""Jobs that one step of the server reads; some milliseconds of its time as well."""
+
+_FIELDS = (REV, *JOB_FIELDS, CHIPS, FINGERPRINT)
+"""All that a hash holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +96,8 @@ class Store:
         self._epoch, self._generation = epoch, int(generation or 0)
         try:
             return self._load()
-        except ResponseError as error:
-            if "WRONGTYPE" in str(error):
-                return None
-            raise
+        except EpochError:  # a key is of a wrong type
+            return None
 
     def begin(self, fields: Mapping[str, str]) -> None:
         """Begin a new epoch: readers are told to wait, and what was there is dropped."""
@@ -145,16 +146,20 @@ class Store:
     def _step_args(
         self, operations: list[Operation], place: Place, announce: bool
     ) -> list[bytes | str | int]:
-        lists: dict[tuple[bytes, ...], int] = {}
+        numbers: dict[tuple[bytes, ...], int] = {}
         changes: list[bytes | str | int] = [len(operations)]
-        names_of: set[Listing] = set()
+        moved: dict[bytes, bytes] = {}
         for operation in operations:
-            changes += _operation_args(operation, announce, lists)
+            changes += _operation_args(operation, announce, numbers)
             if operation.removed or operation.added:
-                names_of.update(listings(JobId.from_path(operation.path)))
+                # One of each group will do: the listings are those of all of it.
+                moved[operation.path.rsplit(b"/", 2)[0]] = operation.path
+        names_of: set[Listing] = set()
+        for path in moved.values():
+            names_of.update(listings(JobId.from_path(path)))
         args: list[bytes | str | int] = [place.generation, CHANGES_CAP]
-        args += [self._keys.prefix, self._keys.full(names.JOB_PREFIX), len(lists)]
-        for several in lists:
+        args += [self._keys.prefix, self._keys.full(names.JOB_PREFIX), len(numbers)]
+        for several in numbers:
             args += [len(several), *several]
         return args + changes + listing_args(names_of)
 
@@ -212,20 +217,29 @@ class Store:
         )
 
     def _load(self) -> Records:
+        """Everything published. While some of it is taken in, the server is at the next."""
         records: Records = {}
-        first = 0
+        first, under_way = 0, self._sender.submit(self._read_step(0))
         while True:
-            last = first + KEYS_PER_STEP - 1
-            paths: list[bytes] = self._server.ask(b"ZRANGE", self._keys.jobs, first, last)
-            pipeline = self._server.redis.pipeline(transaction=False)
-            for path in paths:
-                pipeline.execute_command(b"HGETALL", self._keys.full(names.job_key(path)))
-            for path, reply in zip(paths, pipeline.execute(), strict=True):
-                if record := _record(reply):
-                    records[path] = record
-            if len(paths) < KEYS_PER_STEP:
+            paths, jobs = under_way.result()
+            first += JOBS_PER_READ
+            is_last = len(paths) < JOBS_PER_READ
+            if not is_last:
+                under_way = self._sender.submit(self._read_step(first))
+            for path, (revision, *values) in zip(paths, jobs, strict=True):
+                fields = {
+                    name: value
+                    for name, value in zip(_FIELDS[1:], values, strict=True)
+                    if value is not None
+                }
+                if revision is not None and _is_sound(fields):
+                    records[path] = Record(fields, revision)
+            if is_last:
                 return records
-            first = last + 1
+
+    def _read_step(self, first: int) -> Callable[[], Any]:
+        args = (self._keys.full(names.JOB_PREFIX), first, first + JOBS_PER_READ - 1, *_FIELDS)
+        return lambda: self._server.run(reading_script("load"), (self._keys.jobs,), args)
 
     def _leftovers(self) -> Iterator[list[bytes]]:
         keep = {self._keys.lease, self._keys.meta, self._keys.changes, self._keys.requests}
@@ -260,9 +274,9 @@ def _is_sound(fields: Fields) -> bool:
 
 
 def _operation_args(
-    operation: Operation, announce: bool, lists: dict[tuple[bytes, ...], int]
+    operation: Operation, announce: bool, numbers: dict[tuple[bytes, ...], int]
 ) -> list[bytes | str | int]:
-    """The arguments of one operation; lists of indexes are numbered in ``lists``."""
+    """The arguments of one operation; lists of names that many have alike are numbered."""
     deletes = operation.kind is ChangeKind.DELETED
     args: list[bytes | str | int] = [
         "del" if deletes else "put",
@@ -271,11 +285,12 @@ def _operation_args(
         operation.kind.value if operation.visible and announce else "",
     ]
     if not deletes:
-        args += [len(operation.set_fields), *_flat(operation.set_fields)]
+        args += [numbers.setdefault(tuple(operation.set_fields), len(numbers) + 1)]
+        args += operation.set_fields.values()
         args += [len(operation.dropped_fields), *operation.dropped_fields]
     args += [len(operation.removed), *chain.from_iterable(operation.removed), len(operation.added)]
     for keys, member, score in operation.added:
-        args += [lists.setdefault(keys, len(lists) + 1), format_score(score), member]
+        args += [numbers.setdefault(keys, len(numbers) + 1), format_score(score), member]
     return args
 
 

@@ -1,11 +1,12 @@
 -- Apply changes of jobs: hash, index entries and feed of each move together, in this one step.
 -- KEYS: lease, meta, changes, tombstones.
 -- ARGV: the lease's value; the epoch; the generation that was current before the scan began; cap of the feed; the
---   prefix of every key, and the same with what makes an id the key of a hash; count of lists of indexes, then for each
---   count of indexes and the indexes; count of operations; then for each: kind ('put' | 'del'); id; the revision it must
---   be at ('' for none); what to announce ('' for nothing); for 'put' count of (field, value) pairs and the
---   pairs, count of fields to drop and the fields; count of index entries to remove, and (index, member) for each; count
---   of members to add, and (number of a list, score, member) for each. At the end the listings that any of them touches.
+--   prefix of every key, and the same with what makes an id the key of a hash; count of lists of names, then for each
+--   count of names and the names; count of operations; then for each: kind ('put' | 'del'); id; the revision it must
+--   be at ('' for none); what to announce ('' for nothing); for 'put' the number of a list of fields and their values,
+--   count of fields to drop and the fields; count of index entries to remove, and (index, member) for each; count of
+--   members to add, and (number of a list of indexes, score, member) for each. At the end the listings that any of them
+--   touches.
 -- Returns: {generation, outcome of each}: 'ok', 'changed' (the job is at another revision: nothing was done) or
 --   'tombstone' (a client deleted it after the scan began: nothing was done)
 
@@ -31,6 +32,14 @@ end
 local lists = {}
 for i = 1, take_count() do
     lists[i] = take_list(take_count())
+end
+
+local function take_pairs(fields)
+    local pairs = {}
+    for i, field in ipairs(fields) do
+        pairs[2 * i - 1], pairs[2 * i] = field, take()
+    end
+    return pairs
 end
 
 -- By index, what all operations remove (members) and add (scores and members): one command for each index, since many
@@ -91,7 +100,7 @@ local function operation()
         chips = chips - active_chips(job, since)
     end
     if kind == 'put' then
-        local pairs_to_set = take_list(take_count() * 2)
+        local pairs_to_set = take_pairs(lists[take_count()])
         local fields_to_drop = take_list(take_count())
         if ok then
             redis.call('HSET', job, 'rev', generation, unpack(pairs_to_set))
