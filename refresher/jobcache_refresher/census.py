@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable
 
+from jobcache import keys as names
 from jobcache.codec import CHIPS, decode_standing
 from jobcache.ids import JobId
 from jobcache.index import Entry, all_entries, index_entries, listings
@@ -79,14 +80,20 @@ class Census:
     def _count(self, records: Records) -> dict[bytes, int]:
         self._named.clear()
         self._running.clear()
-        alike: Counter[tuple[bytes, bytes]] = Counter()
+        by_name: Counter[bytes] = Counter()
+        by_group: Counter[tuple[bytes, bytes]] = Counter()
         for path, record in records.items():
-            alike[path.rpartition(b"/")[0], record.fields[_STATUS]] += 1
+            parent = path.rpartition(b"/")[0]
+            by_name[parent] += 1
+            by_group[parent.rpartition(b"/")[0], record.fields[_STATUS]] += 1
             self._note_running(path, record.fields)
         sizes: dict[bytes, int] = {}
-        # What only the run id tells apart stands in the same indexes.
-        for (parent, status), count in alike.items():
-            self._add(sizes, parent + b"/-", {_STATUS: status}, count)
+        # What only the name and the run id tell apart stands in the same indexes, but for that of the name's runs.
+        for (group, status), count in by_group.items():
+            self._add(sizes, group + b"/-/-", {_STATUS: status}, count)
+            sizes.pop(names.runs_index_of(group + b"/-"))
+        for parent, count in by_name.items():
+            sizes[names.runs_index_of(parent)] = count
         return sizes
 
     def _add(self, sizes: dict[bytes, int], path: bytes, fields: Fields, count: int) -> None:

@@ -13,10 +13,11 @@ from jobcache_refresher.diff import Operation, diff
 from jobcache_refresher.guard import RootFaultError
 from jobcache_refresher.patience import FilesystemHungError, PatientScanner
 from jobcache_refresher.records import Fields, Record, Records
-from jobcache_refresher.scanner import Readings, Scan, Scanner
+from jobcache_refresher.scanner import Readings, Scan, Scanner, recall
 from jobcache_refresher.scope import Scope
 from jobcache_refresher.server import EpochError
 from jobcache_refresher.settings import Settings
+from jobcache_refresher.snapshot import Snapshot
 from jobcache_refresher.status import Status
 from jobcache_refresher.store import Outcome, Place, Store
 
@@ -110,11 +111,12 @@ class Reconciler:
             SchemaMismatch: a newer version of jobcache wrote it.
         """
         self._auditor.begin()
-        published = self._store.open()
+        remembered = Snapshot()
+        published = self._store.open(lambda path, record: recall(remembered, path, record.fields))
         if published is None:
             self.rebuild()
             return
-        self._scanner.reset()
+        self._scanner.reset(remembered)
         self._pending.clear()
         self._contested.clear()
         self._from_memory.clear()
@@ -123,8 +125,6 @@ class Reconciler:
         # Readers follow an epoch that was complete once: what is new to this refresher is news to them.
         self._completed_at = None if completed_at is None else float(completed_at)
         self.records = published
-        for path, record in published.items():
-            self._scanner.recall(path, record.fields)
         log.info("took over %d jobs from Redis", len(published))
 
     def doubt_memory(self) -> None:

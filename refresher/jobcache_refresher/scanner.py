@@ -134,10 +134,10 @@ class Scanner:
         """Grows with every directory listed and run looked at; while it stands still, the filesystem hangs."""
         return self._workers.calls
 
-    def reset(self) -> None:
-        """Forget everything that is known of the tree, but not what its root must be."""
+    def reset(self, snapshot: Snapshot) -> None:
+        """Put another in place of all that is known of the tree, but not of what its root must be."""
         self._holds.drop_all()
-        self._discovery.snapshot = Snapshot()
+        self._discovery.snapshot = snapshot
 
     def close(self) -> None:
         """Let go of threads and descriptors."""
@@ -225,18 +225,6 @@ class Scanner:
         if run := self.snapshot.runs.get(path):
             run.settled = False
             run.look_at = NEVER
-
-    def recall(self, path: bytes, fields: Fields) -> None:
-        """Take over a run as an earlier refresher published it, so that only what changed since is read."""
-        fingerprint = Fingerprint.parse(fields.get(FINGERPRINT, b""))
-        run = self.snapshot.expect(path, 0.0)
-        run.settled = fingerprint is not None
-        run.fingerprint = fingerprint or UNKNOWN
-        run.changed_at = run.fingerprint.mtime_ns / 1e9
-        run.beat = beat_of(fields)
-        scanned, url = fields.get(b"log_scanned"), fields.get(b"wandb_url")
-        run.log.scanned = None if scanned is None else int(scanned)
-        run.log.url = None if url is None else url.decode("utf-8", "replace")
 
     def _due(
         self, scope: Scope, pointed_at: frozenset[bytes], fresh_since: float
@@ -363,3 +351,16 @@ class Scanner:
                 self.snapshot.forget(run.path)
         if not runs:
             self.snapshot.prune(path)
+
+
+def recall(snapshot: Snapshot, path: bytes, fields: Fields) -> None:
+    """Take over a run as an earlier refresher published it, so that only what changed since is read."""
+    fingerprint = Fingerprint.parse(fields.get(FINGERPRINT, b""))
+    run = snapshot.expect(path, 0.0)
+    run.settled = fingerprint is not None
+    run.fingerprint = fingerprint or UNKNOWN
+    run.changed_at = run.fingerprint.mtime_ns / 1e9
+    run.beat = beat_of(fields)
+    scanned, url = fields.get(b"log_scanned"), fields.get(b"wandb_url")
+    run.log.scanned = None if scanned is None else int(scanned)
+    run.log.url = None if url is None else url.decode("utf-8", "replace")

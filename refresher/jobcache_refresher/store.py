@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -31,6 +32,8 @@ OPERATIONS_PER_STEP = 50
 KEYS_PER_STEP = 500
 JOBS_PER_READ = 200
 """Jobs that one step of the server reads; some milliseconds of its time as well."""
+READS_AHEAD = 2
+"""Such steps that are under way while what came before is taken in."""
 
 _FIELDS = (REV, *JOB_FIELDS, CHIPS, FINGERPRINT)
 """All that a hash holds."""
@@ -62,15 +65,21 @@ class Store:
         self._lease = lease
         self._epoch = b""
         self._sender = Workers(1, "jobcache-apply")
+        self._reader = Workers(READS_AHEAD, "jobcache-load")
         self._generation = 0
         """The last that the server told of, within the epoch."""
 
     def close(self) -> None:
-        """Let go of the thread that writes."""
+        """Let go of the threads that write and read."""
         self._sender.close()
+        self._reader.close()
 
-    def open(self) -> Records | None:
+    def open(
+        self, met: Callable[[bytes, Record], None] = lambda path, record: None
+    ) -> Records | None:
         """Join the epoch that is under way, and give what it holds; None when there is none to join.
+
+        ``met`` is called with each job as it arrives, and may have been when there turns out to be none to join.
 
         A server that went back within an epoch, as one that restarts from an old file, has none either.
 
@@ -95,7 +104,7 @@ class Store:
             return None
         self._epoch, self._generation = epoch, int(generation or 0)
         try:
-            return self._load()
+            return self._load(met)
         except EpochError:  # a key is of a wrong type
             return None
 
@@ -216,16 +225,20 @@ class Store:
             (self._lease.value, self._epoch, *args),
         )
 
-    def _load(self) -> Records:
-        """Everything published. While some of it is taken in, the server is at the next."""
+    def _load(self, met: Callable[[bytes, Record], None]) -> Records:
+        """Everything published. While some of it is taken in, the server is at what follows."""
         records: Records = {}
-        first, under_way = 0, self._sender.submit(self._read_step(0))
+        first = 0
+        ahead = deque(
+            self._reader.submit(self._read_step(at * JOBS_PER_READ)) for at in range(READS_AHEAD)
+        )
         while True:
-            paths, jobs = under_way.result()
+            paths, jobs = ahead.popleft().result()
             first += JOBS_PER_READ
             is_last = len(paths) < JOBS_PER_READ
             if not is_last:
-                under_way = self._sender.submit(self._read_step(first))
+                last = first + (READS_AHEAD - 1) * JOBS_PER_READ
+                ahead.append(self._reader.submit(self._read_step(last)))
             for path, (revision, *values) in zip(paths, jobs, strict=True):
                 fields = {
                     name: value
@@ -234,6 +247,7 @@ class Store:
                 }
                 if revision is not None and _is_sound(fields):
                     records[path] = Record(fields, revision)
+                    met(path, records[path])
             if is_last:
                 return records
 
