@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -59,6 +60,7 @@ class Directory:
     """Names of everything else: files, links, sockets."""
 
 
+_ENCODING = sys.getfilesystemencoding()
 _HOLD = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -99,7 +101,7 @@ class Tree:
             others = set()
             with os.scandir(handle) as entries:
                 for entry in entries:
-                    name = os.fsencode(entry.name)
+                    name = entry.name.encode(_ENCODING, "surrogateescape")
                     if entry.is_dir(follow_symlinks=False):
                         mtime_ns = _mtime_ns(entry) if with_mtimes else None
                         subdirectories[name] = Child(entry.inode(), mtime_ns)

@@ -109,7 +109,7 @@ class Workers:
             self.calls += 1
 
     def _try(self, call: Callable[[In], Out], items: Sequence[In]) -> Iterator[Out]:
-        """Make calls here, and see whether most of them wait."""
+        """Make calls here, and see whether most of them wait; some do where another thread or process takes its turn."""
         waits = 0
         for item in items:
             began, cpu = time.monotonic(), time.thread_time()
@@ -118,7 +118,7 @@ class Workers:
             waits += time.monotonic() - began > WAITING * spent
             yield result
             self.calls += 1
-        self._wait = 2 * waits > len(items)
+        self._wait = 4 * waits > 3 * len(items)
 
     def _side_by_side(self, call: Callable[[In], Out], items: Sequence[In]) -> Iterator[Out]:
         window = self._threads * BATCH * AHEAD
