@@ -109,7 +109,7 @@ class Workers:
             self.calls += 1
 
     def _try(self, call: Callable[[In], Out], items: Sequence[In]) -> Iterator[Out]:
-        """Make calls here, and see whether most of them wait; some do where another thread or process takes its turn."""
+        """Make calls here, and see whether most of them wait: some do where others have their turn."""
         waits = 0
         for item in items:
             began, cpu = time.monotonic(), time.thread_time()
