@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import resource
 
-YOUNG = 50_000
+YOUNG = 200_000
 """Objects made and kept after which cycles are looked for among them."""
 
 
