@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobcache import jsontext
 from jobcache.ids import JobId
@@ -50,6 +50,7 @@ PARSED_OVERHEAD = 1500
 """Bytes of memory that a parsed job takes beside its nested fields, about."""
 
 _STATUSES = {status.value.encode(): status for status in JobStatus}
+_STATUS_NAMES = {status: name for name, status in _STATUSES.items()}
 # Shared by every model: whoever sets a field adds a name that is there already.
 _JOB_FIELDS_SET = set(JobMetadata.model_fields)
 _HARDWARE_FIELDS = set(HardwareInfo.model_fields)
@@ -64,32 +65,67 @@ class Vantage:
     """Epoch seconds of the oldest heartbeat that still counts as fresh."""
 
 
+class Description(NamedTuple):
+    """What a job's hash says, but for its log. Times are epoch seconds, None when they cannot be read."""
+
+    status: JobStatus
+    job_key: str
+    start_time: str
+    last_heartbeat: str
+    started_at: float | None
+    heartbeat_at: float | None
+    slurm_job_id: str | None
+    total_chips: int
+    hardware: bytes
+    """As JSON, as is ``config``."""
+    config: bytes
+
+
 def encode_job(job: JobMetadata, *, log_scanned: int | None) -> dict[bytes, bytes]:
+    """The fields of a job's hash, as ``encode_description`` gives them."""
+    description = Description(
+        job.status,
+        job.job_key,
+        job.start_time,
+        job.last_heartbeat,
+        to_epoch(job.started_at),
+        to_epoch(job.heartbeat_at),
+        job.slurm_job_id,
+        job.hardware.total_chips,
+        jsontext.dumps(job.hardware.model_dump()),
+        jsontext.dumps(job.config),
+    )
+    return encode_description(description, wandb_url=job.wandb_url, log_scanned=log_scanned)
+
+
+def encode_description(
+    job: Description, *, wandb_url: str | None, log_scanned: int | None
+) -> dict[bytes, bytes]:
     """The fields of a job's hash; a field without a value is left out.
 
     ``log_scanned`` is how many bytes of the log were searched for the W&B address, or None when
     there is no log.
     """
     fields = {
-        b"status": job.status.value.encode(),
+        b"status": _STATUS_NAMES[job.status],
         b"job_key": _encode_text(job.job_key),
         b"start_time": _encode_text(job.start_time),
         b"last_heartbeat": _encode_text(job.last_heartbeat),
-        b"hardware": jsontext.dumps(job.hardware.model_dump()),
-        b"config": jsontext.dumps(job.config),
+        b"hardware": job.hardware,
+        b"config": job.config,
     }
     if job.started_at is not None:
-        fields[b"started_at"] = repr(to_epoch(job.started_at)).encode()
+        fields[b"started_at"] = repr(job.started_at).encode()
     if job.heartbeat_at is not None:
-        fields[b"heartbeat_at"] = repr(to_epoch(job.heartbeat_at)).encode()
+        fields[b"heartbeat_at"] = repr(job.heartbeat_at).encode()
     if job.slurm_job_id is not None:
         fields[b"slurm_job_id"] = _encode_text(job.slurm_job_id)
-    if job.wandb_url is not None:
-        fields[b"wandb_url"] = _encode_text(job.wandb_url)
+    if wandb_url is not None:
+        fields[b"wandb_url"] = _encode_text(wandb_url)
     if log_scanned is not None:
         fields[b"log_scanned"] = b"%d" % log_scanned
     if job.status is JobStatus.RUNNING:
-        fields[CHIPS] = b"%d" % job.hardware.total_chips
+        fields[CHIPS] = b"%d" % job.total_chips
     return fields
 
 
@@ -195,9 +231,13 @@ def parse_job(job: JobId, values: Sequence[bytes | None]) -> ParsedJob | None:
 
 
 def decode_standing(fields: Mapping[bytes, bytes]) -> Standing:
-    """What a job's index entries depend on, out of its hash."""
+    """What a job's index entries depend on, out of its hash.
+
+    Raises:
+        ValueError, KeyError: they are no fields of ours.
+    """
     return Standing(
-        JobStatus(fields[b"status"].decode()),
+        _STATUSES[fields[b"status"]],
         _decode_float(fields.get(b"started_at")),
         _decode_float(fields.get(b"heartbeat_at")),
     )

@@ -25,6 +25,14 @@ class Entry(NamedTuple):
     score: float
 
 
+class Placement(NamedTuple):
+    """A member that stands in several sorted sets with the same score; ``keys`` are without their prefix."""
+
+    keys: tuple[bytes, ...]
+    member: bytes
+    score: float
+
+
 class Standing(NamedTuple):
     """All of a job that its index entries depend on, beside its id. Times are epoch seconds."""
 
@@ -41,20 +49,26 @@ class Listing(NamedTuple):
     witnesses: tuple[bytes, ...]
 
 
-def index_entries(job: JobId, standing: Standing) -> frozenset[Entry]:
-    """Every index entry of a job."""
+def placements(job: JobId, standing: Standing) -> tuple[Placement, ...]:
+    """Where a job stands in the indexes."""
     path, status = job.path, standing.status
     started = score(standing.started_at)
-    entries = [Entry(key, path, started) for key in _indexes(job.project, job.group, status)]
+    by_start = Placement(_indexes(job.project, job.group, status), path, started)
     runs = keys.runs_index(job.project, job.group, job.name)
-    entries.append(Entry(runs, encode_name(job.run_id), started))
-    if status is JobStatus.RUNNING:
-        beat = score(standing.heartbeat_at)
-        entries += [
-            Entry(keys.RUNNING, path, beat),
-            Entry(keys.running_index(job.project), path, beat),
-        ]
-    return frozenset(entries)
+    by_run = Placement((runs,), encode_name(job.run_id), started)
+    if status is not JobStatus.RUNNING:
+        return by_start, by_run
+    beat = score(standing.heartbeat_at)
+    return by_start, by_run, Placement((keys.RUNNING, keys.running_index(job.project)), path, beat)
+
+
+def index_entries(job: JobId, standing: Standing) -> frozenset[Entry]:
+    """Every index entry of a job."""
+    return frozenset(
+        Entry(key, member, score)
+        for several, member, score in placements(job, standing)
+        for key in several
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -2,15 +2,16 @@
 
 ``json.dump`` writes ``NaN``, ``Infinity``, integers of any size and, for a string that holds one, a
 lone surrogate. orjson, the fastest, refuses the first and the last and rounds the others to doubles. So a document of
-the producer is read by pydantic's parser, or by the standard library for what that refuses; and one of ours begins with
-a space, which JSON allows, when orjson would not give back what was written.
+the producer that has a long row of digits, or that orjson refuses, is read by pydantic's parser, or by the standard
+library for what that refuses; and one of ours begins with a space, which JSON allows, when orjson would not give back
+what was written.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from pydantic_core import PydanticSerializationError, from_json, to_json
@@ -19,31 +20,67 @@ MAX_DEPTH = 100
 """Deepest nesting of a document that is read. Every parser in use reaches further than this."""
 
 
+_OUTLINE = bytes.maketrans(b"123456789{", b"000000000[")
+"""Makes all digits and all openings alike, so that what a text must be looked through for is found fast."""
+_LONG = b"0" * 19
+"""An integer beyond 64 bits has at least so many digits."""
+
+
+class Document(NamedTuple):
+    """What a text of the producer says."""
+
+    value: Any
+    plain: bool
+    """Whether orjson writes it, or any part of it, as it is."""
+
+
 def parse(text: bytes) -> Any:
+    """The value of ``read``."""
+    return read(text).value
+
+
+def read(text: bytes) -> Document:
     """Parse a document of the producer exactly.
 
     Raises:
         ValueError: it is not JSON, or nested deeper than ``MAX_DEPTH``.
     """
+    outline = text.translate(_OUTLINE)
+    document = None if _LONG in outline else _read_plainly(text)
+    if document is None:
+        document = Document(_read_exactly(text), plain=False)
+    if outline.count(b"[") > MAX_DEPTH and _deeper_than(document.value, MAX_DEPTH):
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    return document
+
+
+def _read_plainly(text: bytes) -> Document | None:
     try:
-        value = from_json(text)
+        return Document(orjson.loads(text), plain=True)
+    except ValueError:
+        return None
+
+
+def _read_exactly(text: bytes) -> Any:
+    try:
+        return from_json(text)
     except ValueError:
         try:
-            value = json.loads(text)
+            return json.loads(text)
         except RecursionError:
             raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
-    if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
-        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
-    return value
 
 
-def dumps(value: Any) -> bytes:
-    """Write a document compactly, so that ``loads`` gives the same value back."""
+def dumps(value: Any, *, plain: bool = False) -> bytes:
+    """Write a document compactly, so that ``loads`` gives the same value back.
+
+    ``plain`` says that it is known to be what orjson writes as it is.
+    """
     try:
         text = orjson.dumps(value)
     except TypeError:  # a lone surrogate, or an integer beyond 64 bits
         return b" " + _dumps_exactly(value)
-    if b"null" in text:  # which orjson writes for what is no number, too
+    if not plain and b"null" in text:  # which orjson writes for what is no number, too
         exact = _dumps_exactly(value)
         if b"NaN" in exact or b"Infinity" in exact:
             return b" " + exact

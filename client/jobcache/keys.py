@@ -139,6 +139,11 @@ def runs_index(project: str, group: str, name: str) -> bytes:
     return RUNS_PREFIX + runs_prefix(project, group, name)[:-1]
 
 
+def runs_index_of(path: bytes) -> bytes:
+    """Run ids of the job name at a path."""
+    return RUNS_PREFIX + path
+
+
 def runs_prefix(project: str, group: str, name: str) -> bytes:
     """What stands before the run id in the path of every run of one job name."""
     return "/".join((project, group, name, "")).encode("utf-8", "surrogateescape")

@@ -12,7 +12,7 @@ from jobcache.codec import JOB_FIELDS, decode_standing
 from jobcache.errors import CacheUnavailable
 from jobcache.header import Header
 from jobcache.ids import JobId
-from jobcache.index import Entry, Listing, format_score, index_entries, listings
+from jobcache.index import Entry, Listing, index_entries, listings
 from jobcache.keys import Keys
 from jobcache.models import Freshness
 from jobcache.plan import Ask, Pause, Plan, Run
@@ -102,14 +102,6 @@ def removal_args(entries: Iterable[Entry]) -> list[bytes | int]:
     """Index entries as arguments of a script that removes them."""
     flat = [part for entry in entries for part in (entry.key, entry.member)]
     return [len(flat) // 2, *flat]
-
-
-def addition_args(entries: Iterable[Entry]) -> list[bytes | int]:
-    """Index entries as arguments of a script that adds them."""
-    flat = [
-        part for entry in entries for part in (entry.key, format_score(entry.score), entry.member)
-    ]
-    return [len(flat) // 3, *flat]
 
 
 def listing_args(several: Iterable[Listing]) -> list[bytes | int]:

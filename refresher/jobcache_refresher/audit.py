@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from math import ceil
 from typing import TypeVar
@@ -196,10 +196,9 @@ class Auditor:
         if actual is None:
             self._inspector.drop([names.job_key(path)])
         operation = put(path, actual, record.fields)
-        return replace(
-            operation,
+        return operation._replace(
             kind=ChangeKind.MODIFIED,
-            added=frozenset(put(path, None, record.fields).added),
+            added=put(path, None, record.fields).added,
             visible=True,
         )
 

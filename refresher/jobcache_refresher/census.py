@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable
 
+from jobcache import keys as names
 from jobcache.codec import CHIPS, decode_standing
 from jobcache.ids import JobId
 from jobcache.index import Entry, all_entries, index_entries, listings
 from jobcache.models import JobStatus
 from jobcache_refresher.records import Fields, Records
+
+MOVES = 1000
+"""Records that may come, change or go between two counts, and as many again as there were."""
 
 _STATUS = b"status"
 _RUNNING = JobStatus.RUNNING.value.encode()
@@ -30,6 +34,8 @@ class Census:
         self._sizes: dict[bytes, int] | None = None
         self._named: Counter[tuple[bytes, bytes]] = Counter()
         """Jobs by list of names and name."""
+        self._moves_left = 0
+        """Moves after which counting anew costs less than keeping up."""
         self._running: dict[bytes, tuple[float, int]] = {}
         """Heartbeat and chips of the jobs that say they run."""
 
@@ -41,6 +47,7 @@ class Census:
         """Sizes by key without prefix; none is 0."""
         if self._sizes is None:
             self._sizes = self._count(records)
+            self._moves_left = MOVES + len(records)
         return self._sizes
 
     def chips(self, since: float, without: Collection[bytes]) -> int:
@@ -56,6 +63,10 @@ class Census:
         old, new = (fields[_STATUS] if fields else None for fields in (before, after))
         if old == new:
             return
+        self._moves_left -= 1
+        if self._moves_left < 0:
+            self.forget()
+            return
         if before is not None:
             self._add(self._sizes, path, before, -1)
         if after is not None:
@@ -69,14 +80,20 @@ class Census:
     def _count(self, records: Records) -> dict[bytes, int]:
         self._named.clear()
         self._running.clear()
-        alike: Counter[tuple[bytes, bytes]] = Counter()
+        by_name: Counter[bytes] = Counter()
+        by_group: Counter[tuple[bytes, bytes]] = Counter()
         for path, record in records.items():
-            alike[path.rpartition(b"/")[0], record.fields[_STATUS]] += 1
+            parent = path.rpartition(b"/")[0]
+            by_name[parent] += 1
+            by_group[parent.rpartition(b"/")[0], record.fields[_STATUS]] += 1
             self._note_running(path, record.fields)
         sizes: dict[bytes, int] = {}
-        # What only the run id tells apart stands in the same indexes.
-        for (parent, status), count in alike.items():
-            self._add(sizes, parent + b"/-", {_STATUS: status}, count)
+        # What only the name and the run id tell apart stands in the same indexes, but for that of the name's runs.
+        for (group, status), count in by_group.items():
+            self._add(sizes, group + b"/-/-", {_STATUS: status}, count)
+            sizes.pop(names.runs_index_of(group + b"/-"))
+        for parent, count in by_name.items():
+            sizes[names.runs_index_of(parent)] = count
         return sizes
 
     def _add(self, sizes: dict[bytes, int], path: bytes, fields: Fields, count: int) -> None:

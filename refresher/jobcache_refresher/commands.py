@@ -18,7 +18,7 @@ from jobcache.jsontext import dumps_for_web
 from jobcache.keys import Keys
 from jobcache_refresher.attendance import Attendance, StopRequested, leave
 from jobcache_refresher.embedded import EmbeddedServer
-from jobcache_refresher.limits import raise_open_files_limit
+from jobcache_refresher.limits import collect_rarely, raise_open_files_limit
 from jobcache_refresher.progress import ScanProgress
 from jobcache_refresher.refresher import Refresher
 from jobcache_refresher.requests import post_release
@@ -85,6 +85,7 @@ def run(**flags: str | None) -> NoReturn:
     settings = Settings.from_environment(flags)
     log_to_stderr(settings.log_level)
     raise_open_files_limit()
+    collect_rarely()
     _refresh_until_stopped(settings, attendance)
     leave(Exit.OK)
 
@@ -96,6 +97,7 @@ def once(**flags: str | None) -> int:
     attendance = Attendance()
     settings = Settings.from_environment(flags)
     log_to_stderr(settings.log_level)
+    collect_rarely()
     progress = ScanProgress("scan")
     refresher = Refresher.of(settings, progress=progress)
     try:

@@ -7,17 +7,16 @@ The difference is per job: fields to set and to drop, and the index entries that
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from jobcache.codec import FINGERPRINT, decode_standing
 from jobcache.ids import JobId
-from jobcache.index import Entry, index_entries
+from jobcache.index import Placement, placements
 from jobcache.models import ChangeKind
 from jobcache_refresher.records import Fields, Record, Records
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(NamedTuple):
     """One job's change, to be applied in one step."""
 
     path: bytes
@@ -28,8 +27,10 @@ class Operation:
     """All fields after the change."""
     set_fields: Fields
     dropped_fields: tuple[bytes, ...]
-    removed: frozenset[Entry]
-    added: frozenset[Entry]
+    removed: tuple[tuple[bytes, bytes], ...]
+    """Index entries to remove: index and member."""
+    added: tuple[Placement, ...]
+    """Index entries to add, or to give another score."""
     visible: bool
     """Whether a reader can see a difference."""
 
@@ -52,21 +53,31 @@ def diff(
 
 def put(path: bytes, record: Record | None, fields: Fields) -> Operation:
     """The operation that publishes a job, over what the record says is published."""
-    old = record.fields if record else {}
-    entries_before = _entries(path, record) if record else frozenset()
-    entries_after = index_entries(JobId.from_path(path), decode_standing(fields))
+    after = _placements(path, fields)
+    if record is None:
+        return Operation(
+            path=path,
+            kind=ChangeKind.ADDED,
+            expected_revision=b"",
+            fields=fields,
+            set_fields=fields,
+            dropped_fields=(),
+            removed=(),
+            added=after,
+            visible=True,
+        )
+    old, before = record.fields, _placements(path, record.fields)
     set_fields = {name: value for name, value in fields.items() if old.get(name) != value}
     dropped = tuple(name for name in old if name not in fields)
     return Operation(
         path=path,
-        kind=ChangeKind.MODIFIED if record else ChangeKind.ADDED,
-        expected_revision=record.revision if record else b"",
+        kind=ChangeKind.MODIFIED,
+        expected_revision=record.revision,
         fields=fields,
         set_fields=set_fields,
         dropped_fields=dropped,
-        # An entry that only moves is overwritten by the one that is added.
-        removed=_without_moved(entries_before, entries_after),
-        added=entries_after - entries_before,
+        removed=_entries_left(before, after),
+        added=tuple(one for one in after if one not in before),
         visible=bool(dropped or set_fields.keys() - {FINGERPRINT}),
     )
 
@@ -79,16 +90,19 @@ def _delete(path: bytes, record: Record) -> Operation:
         fields={},
         set_fields={},
         dropped_fields=(),
-        removed=_entries(path, record),
-        added=frozenset(),
+        removed=_entries_left(_placements(path, record.fields), ()),
+        added=(),
         visible=True,
     )
 
 
-def _entries(path: bytes, record: Record) -> frozenset[Entry]:
-    return index_entries(JobId.from_path(path), decode_standing(record.fields))
+def _placements(path: bytes, fields: Fields) -> tuple[Placement, ...]:
+    return placements(JobId.from_path(path), decode_standing(fields))
 
 
-def _without_moved(before: frozenset[Entry], after: frozenset[Entry]) -> frozenset[Entry]:
-    kept = {entry.key for entry in after}
-    return frozenset(entry for entry in before if entry.key not in kept)
+def _entries_left(
+    before: tuple[Placement, ...], after: tuple[Placement, ...]
+) -> tuple[tuple[bytes, bytes], ...]:
+    """What is left behind. An entry that only moves is overwritten by the one that is added."""
+    kept = {key for one in after for key in one.keys}
+    return tuple((key, one.member) for one in before for key in one.keys if key not in kept)

@@ -139,22 +139,22 @@ class Discovery:
         return listing
 
     def _absorb(self, directory: KnownDirectory, listing: Directory, listed_at: float) -> None:
-        children = directory.children
-        before = {name for name, missed in children.items() if missed == 0}
+        children, found = directory.children, listing.subdirectories
+        if directory.path == ROOT:
+            found = {name: child for name, child in found.items() if name not in NOT_PROJECTS}
         # A first listing is no news; else everything would count as busy after a start.
         is_news = directory.mtime_ns is not None
-        if is_news and before != listing.subdirectories.keys() - NOT_PROJECTS:
+        if is_news and found.keys() != {name for name, missed in children.items() if missed == 0}:
             directory.changed_at = self._clock.monotonic()
-        self._miss(directory, children.keys() - listing.subdirectories.keys())
-        for name, child in listing.subdirectories.items():
-            if directory.path == ROOT and name in NOT_PROJECTS:
-                continue
+        if missing := children.keys() - found.keys():
+            self._miss(directory, missing)
+        above, depth = join(directory.path, b""), directory.depth + 1
+        for name, child in found.items():
             children[name] = 0
-            path = join(directory.path, name)
-            if directory.depth + 1 == RUN_DEPTH:
-                self._meet_run(path, child.inode)
+            if depth == RUN_DEPTH:
+                self._meet_run(above + name, child.inode)
             else:
-                self._meet_directory(path, directory.depth + 1, child.mtime_ns, is_news)
+                self._meet_directory(above + name, depth, child.mtime_ns, is_news)
         directory.mtime_ns = listing.mtime_ns
         directory.settled = listing.mtime_ns / 1e9 + self._settle < listed_at
 
@@ -163,7 +163,7 @@ class Discovery:
         counts = now - directory.missed_at > APART
         for name in names:
             directory.children[name] = max(1, directory.children[name] + counts)
-        if names and counts:
+        if counts:
             directory.missed_at = now
 
     def _meet_directory(self, path: bytes, depth: int, mtime_ns: int | None, is_news: bool) -> None:

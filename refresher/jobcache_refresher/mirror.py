@@ -7,19 +7,28 @@ differs is read.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from jobcache import keys as names
-from jobcache.codec import REV, decode_standing
+from jobcache.codec import CHIPS, FINGERPRINT, JOB_FIELDS, REV, decode_standing
 from jobcache.keys import SCHEMA_VERSION, Keys
 from jobcache.models import CacheState
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.records import Fields, Record, Records
 from jobcache_refresher.scripts import plain_script
 from jobcache_refresher.server import Server
+from jobcache_refresher.workers import Workers
 
 KEYS_PER_STEP = 500
+JOBS_PER_READ = 200
+"""Jobs that one step of the server reads whole; some milliseconds of its time."""
+READS_AHEAD = 2
+"""Such steps that are under way while what came before is taken in."""
+
+_FIELDS = (REV, *JOB_FIELDS, CHIPS, FINGERPRINT)
+"""All that a hash holds."""
 
 
 class Mirror:
@@ -39,6 +48,7 @@ class Mirror:
         self._server = server
         self._keys = keys
         self._clock = clock
+        self._reader = Workers(READS_AHEAD, "jobcache-load")
         self._records: Records = {}
         self._epoch = b""
         self._next = 0
@@ -47,6 +57,10 @@ class Mirror:
         """What was read of the change feed."""
         self.is_whole = False
         """Whether every job of the epoch was read once."""
+
+    def close(self) -> None:
+        """Let go of the threads that read."""
+        self._reader.close()
 
     def take(self) -> Records:
         """Hand the records over; the mirror begins anew."""
@@ -82,6 +96,9 @@ class Mirror:
         """Everything that is published, for whoever holds the lease now; None if it is of another epoch."""
         if epoch != self._epoch:
             self._begin(epoch)
+        if not self._records:
+            self._load()
+            return self.take() if self._epoch else None
         self.is_whole, self._next = False, 0
         seen: set[bytes] = set()
         while (paths := self._compare_stretch()) is not None:
@@ -96,6 +113,37 @@ class Mirror:
         self.take()
         self.on_reset()
         self._epoch, self._next = epoch, 0
+
+    def _load(self) -> None:
+        """Read all jobs. While some of them are taken in, the server is at those that follow."""
+        first = 0
+        ahead = deque(
+            self._reader.submit(self._loading(at * JOBS_PER_READ)) for at in range(READS_AHEAD)
+        )
+        while ahead:
+            epoch, paths, jobs = ahead.popleft().result()
+            if epoch != self._epoch:
+                self.take()
+                return
+            first += JOBS_PER_READ
+            if len(paths) == JOBS_PER_READ:
+                last = first + (READS_AHEAD - 1) * JOBS_PER_READ
+                ahead.append(self._reader.submit(self._loading(last)))
+            for path, (revision, *values) in zip(paths, jobs, strict=True):
+                fields = {
+                    name: value
+                    for name, value in zip(_FIELDS[1:], values, strict=True)
+                    if value is not None
+                }
+                if revision is not None and _is_sound(fields):
+                    self._keep(path, Record(fields, revision))
+
+    def _loading(self, first: int) -> Callable[[], Any]:
+        keys = self._keys
+        stretch = (first, first + JOBS_PER_READ - 1, keys.full(names.JOB_PREFIX))
+        return lambda: self._server.run(
+            plain_script("load"), (keys.meta, keys.jobs), (*stretch, *_FIELDS)
+        )
 
     def _compare_stretch(self) -> Sequence[bytes] | None:
         """Compare the next jobs, and read those that differ; None when there are no more."""
@@ -145,8 +193,11 @@ class Mirror:
             if record is None:
                 self._drop(path)
             else:
-                self._records[path] = record
-                self.on_move(path, record)
+                self._keep(path, record)
+
+    def _keep(self, path: bytes, record: Record) -> None:
+        self._records[path] = record
+        self.on_move(path, record)
 
     def _drop(self, path: bytes) -> None:
         if self._records.pop(path, None) is not None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from queue import Empty, SimpleQueue
 
 from jobcache.errors import JobCacheError
 from jobcache_refresher.clock import Clock
-from jobcache_refresher.scanner import Scan, Scanner
+from jobcache_refresher.scanner import Readings, Scan, Scanner
 from jobcache_refresher.scope import Scope
 from jobcache_refresher.workers import Outcome, Workers
 
@@ -50,8 +51,15 @@ class PatientScanner:
             self._hung = None
         return self._hung is not None
 
-    def scan(self, scope: Scope, hints: Iterable[bytes], *, fresh_since: float) -> Scan:
-        """``Scanner.scan``.
+    def scan(
+        self,
+        scope: Scope,
+        hints: Iterable[bytes],
+        *,
+        fresh_since: float,
+        take: Callable[[Readings], None] = lambda readings: None,
+    ) -> Scan:
+        """``Scanner.scan``; ``take`` is called here with what was read, while the scan goes on.
 
         Raises:
             FilesystemHungError: the filesystem does not answer.
@@ -60,19 +68,32 @@ class PatientScanner:
         """
         if self.is_hung:
             raise FilesystemHungError("it still does not answer")
-        outcome = self._thread.submit(
-            lambda: self._scanner.scan(scope, hints, fresh_since=fresh_since)
-        )
+        given: SimpleQueue[Readings | None] = SimpleQueue()
+
+        def scan_and_give() -> Scan:
+            try:
+                return self._scanner.scan(scope, hints, fresh_since=fresh_since, give=given.put)
+            finally:
+                given.put(None)
+
+        outcome = self._thread.submit(scan_and_give)
         steps, since = self._scanner.steps, self._clock.monotonic()
-        while not outcome.wait(GLANCE):
+        while True:
+            try:
+                readings = given.get(timeout=GLANCE)
+            except Empty:
+                readings = {}
             if self._stop.is_set():
                 raise StoppedError("stopped in the middle of a scan")
-            if self._scanner.steps != steps:
+            if readings is None:
+                return outcome.result()
+            if readings:
+                take(readings)
+            if readings or self._scanner.steps != steps:
                 steps, since = self._scanner.steps, self._clock.monotonic()
             elif self._clock.monotonic() - since > self._timeout:
                 self._hung = outcome
                 raise FilesystemHungError(f"it has not answered for {self._timeout:g} s")
-        return outcome.result()
 
     def close(self) -> None:
         """Close the scanner once no scan is under way, and let the thread go."""

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import TypeAlias
 
-from jobcache.codec import FINGERPRINT, LOG_NAME, METADATA_NAME, decode_standing, encode_job
-from jobcache.ids import JobId
+from jobcache.codec import FINGERPRINT, LOG_NAME, METADATA_NAME, RUNNING, encode_description
 from jobcache.models import JobStatus
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.holds import Hold, Holds
@@ -24,7 +23,9 @@ METADATA = METADATA_NAME.encode()
 LOG = LOG_NAME.encode()
 
 LOG_CHUNK = 256 << 10
-"""Most bytes of one log that one look searches."""
+"""Most bytes of one log that one look searches, after its head."""
+LOG_HEAD = 16 << 10
+"""Bytes of a log that are searched first: the address usually stands early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Reading:
     fields: Fields
     fingerprint: Fingerprint
     settled: bool
+    beat: float | None
+    """Last heartbeat in epoch seconds if it says ``running``, else None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +143,13 @@ class Reader:
     def _read(self, run: KnownRun, held: int | None) -> Reading:
         read_at = self._clock.time()
         fingerprint, raw = self._tree.read_whole(run.path, METADATA, self._metadata_cap, held)
-        job = parse_metadata(raw, JobId.from_path(run.path), self._zone)
-        self._search_log(run, held, ended=job.status is not JobStatus.RUNNING)
-        job.wandb_url = run.log.url
-        fields = encode_job(job, log_scanned=run.log.scanned)
+        job = parse_metadata(raw, self._zone)
+        runs = job.status is JobStatus.RUNNING
+        self._search_log(run, held, ended=not runs)
+        fields = encode_description(job, wandb_url=run.log.url, log_scanned=run.log.scanned)
         fields[FINGERPRINT] = fingerprint.encode()
-        return Reading(fields, fingerprint, self._is_settled(run, fingerprint, read_at))
+        settled = self._is_settled(run, fingerprint, read_at)
+        return Reading(fields, fingerprint, settled, job.heartbeat_at if runs else None)
 
     def _is_settled(self, run: KnownRun, fingerprint: Fingerprint, read_at: float) -> bool:
         changed_at = fingerprint.mtime_ns / 1e9
@@ -161,9 +165,14 @@ class Reader:
         if (not wanted and run.log.scanned is not None) or (now < run.log_at and not ended):
             return
         before = run.log.scanned
-        while self._search_chunk(run, held, wanted, ended=ended) and ended:
+        chunk = LOG_CHUNK if before else LOG_HEAD
+        while self._search_chunk(run, held, min(wanted, chunk), ended=ended):
             # A run that has ended is not looked at again soon: all of its log is searched at once.
-            wanted = run.log.wants(self._log_cap)
+            if chunk == LOG_CHUNK and not ended:
+                break
+            wanted, chunk = run.log.wants(self._log_cap), LOG_CHUNK
+        if run.log.url is not None:
+            return
         if run.log.scanned != before or run.log_since == NEVER:
             run.log_since = now
         # A log without news is looked at the more rarely, as a run without is.
@@ -174,7 +183,7 @@ class Reader:
         """Search a piece of the log; whether that led on, and there may be more."""
         before = run.log.scanned or 0
         try:
-            size, data = self._tree.read_part(run.path, LOG, before, min(wanted, LOG_CHUNK), held)
+            size, data = self._tree.read_part(run.path, LOG, before, wanted, held)
         except OSError:
             return False  # no log, or not now
         run.log.feed(size, data, ended=ended)
@@ -194,5 +203,5 @@ class Reader:
 
 def beat_of(fields: Fields) -> float | None:
     """The heartbeat of a running job in epoch seconds; None for any other job, or an unreadable one."""
-    standing = decode_standing(fields)
-    return standing.heartbeat_at if standing.status is JobStatus.RUNNING else None
+    beat = fields.get(b"heartbeat_at")
+    return float(beat) if beat is not None and fields[b"status"] == RUNNING else None

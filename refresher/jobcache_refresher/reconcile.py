@@ -11,14 +11,15 @@ from redis.exceptions import ResponseError
 from jobcache.models import CacheState
 from jobcache_refresher.audit import Auditor
 from jobcache_refresher.clock import Clock
-from jobcache_refresher.diff import diff
+from jobcache_refresher.diff import Operation, diff
 from jobcache_refresher.guard import RootFaultError
 from jobcache_refresher.patience import FilesystemHungError, PatientScanner
 from jobcache_refresher.records import Fields, Record, Records
-from jobcache_refresher.scanner import Scan, Scanner
+from jobcache_refresher.scanner import Readings, Scan, Scanner, recall
 from jobcache_refresher.scope import Scope
 from jobcache_refresher.server import EpochError
 from jobcache_refresher.settings import Settings
+from jobcache_refresher.snapshot import Snapshot
 from jobcache_refresher.status import Status
 from jobcache_refresher.store import Outcome, Place, Store
 
@@ -85,8 +86,12 @@ class Reconciler:
             "relist_interval": f"{settings.relist_interval:g}",
             "refresher": holder,
         }
-        self._pending: dict[bytes, Fields] = {}
+        self._pending: Readings = {}
         """What the scan under way read, and is not in Redis yet."""
+        self._failure: Exception | None = None
+        """Why no more of it is published."""
+        self._contested: list[bytes] = []
+        """Runs that somebody else changed or deleted in Redis, to be looked at when the scan is over."""
         self._from_memory: dict[bytes, Fields] = {}
         """What an earlier epoch held, and this one does not yet."""
         self._buried: dict[bytes, float] = {}
@@ -117,6 +122,7 @@ class Reconciler:
         self._auditor.begin()
         published = self._store.open()
         self._pending.clear()
+        self._contested.clear()
         if published is None:
             self._remember()
             self.rebuild()
@@ -140,20 +146,22 @@ class Reconciler:
             self._store.mirror.follow(FOLLOWING)
             if self._store.mirror.is_whole:
                 self.records = {}  # of a time when this one led: the mirror knows better
+        except EpochError as error:  # a key is of a wrong type: whoever leads will mend it
+            log.debug("standing by: %s", error)
         except ResponseError as error:
             if "WRONGTYPE" not in str(error):
                 raise
-            log.debug("standing by: %s", error)  # whoever leads will mend it
+            log.debug("standing by: %s", error)
 
     def _forget_tree(self) -> None:
         self._follows = True
-        self._scanner.reset()
+        self._scanner.reset(Snapshot())
 
     def _recall(self, path: bytes, record: Record | None) -> None:
         if record is None:
             self._scanner.forget(path)
         else:
-            self._scanner.recall(path, record.fields)
+            recall(self._scanner.snapshot, path, record.fields)
 
     def _remember(self) -> None:
         """What was published is lost: have the scanner know what will be published from memory, and nothing else."""
@@ -164,11 +172,11 @@ class Reconciler:
             self._from_memory.clear()
             self.records = self._store.mirror.take()
             return
-        self._scanner.reset()
+        self._scanner.reset(Snapshot())
         for path, fields in self._from_memory.items():
-            self._scanner.recall(path, fields)
+            recall(self._scanner.snapshot, path, fields)
         for path, record in self.records.items():
-            self._scanner.recall(path, record.fields)
+            recall(self._scanner.snapshot, path, record.fields)
 
     def doubt_memory(self) -> None:
         """Another refresher led, or may have: what this one remembers may be old."""
@@ -229,11 +237,13 @@ class Reconciler:
             place = self._republish(self._store.place())
         risen = self._rise()
         since = self._completed_at if self._completed_at is not None else place.now
+        self._failure = None
         try:
             scan = self._patient.scan(
                 scope,
                 wanted.hints | risen,
                 fresh_since=since - self._settings.stale_after,
+                take=lambda readings: self._take(readings, place),
             )
         except RootFaultError as fault:
             self._degrade(str(fault))
@@ -241,11 +251,10 @@ class Reconciler:
         except FilesystemHungError as hung:
             self._degrade(f"status_dir={self._settings.status_dir!r} hangs: {hung}")
             raise
-        self._pending.update(scan.readings)
-        for path in self._buried.keys() & self._pending.keys():
-            del self._pending[path]
+        if self._failure is not None:
+            raise self._failure
         held = self._held(scan, scope, wanted.release)
-        self._apply(() if held else self._deletable(scan, scope), place)
+        self._delete(() if held else self._deletable(scan, scope), place)
         if scope is not Scope.HINTS:
             if self._completed_at is None:
                 self._prove_whole(place)
@@ -258,8 +267,8 @@ class Reconciler:
     def _republish(self, place: Place) -> Place:
         """Publish what an earlier epoch held, before the tree is looked at: it may take long, or not answer at all."""
         fields = self._from_memory
-        for outcome in self._store.apply(diff(self.records, fields.items(), ()), place):
-            self._note(outcome)
+        self._apply(diff(self.records, fields.items(), ()), place)
+        self._settle_contested()
         self._prove_whole(place)
         self._from_memory = {}
         if not self._memory_is_current:
@@ -280,6 +289,7 @@ class Reconciler:
         for path in self._pending:
             self._scanner.distrust(path)
         self._pending.clear()
+        self._settle_contested()
 
     def _drop(self, path: bytes) -> None:
         """A client says that it deleted a job; that may be long ago, and the job be there again."""
@@ -311,28 +321,47 @@ class Reconciler:
             self.status.repairs += damage.count
             for outcome in self._auditor.mend(damage, self.records, place):
                 self._note(outcome)
+            self._settle_contested()
         return True
 
-    def _apply(self, gone: Iterable[bytes], place: Place) -> None:
-        for path in gone:
-            self._pending.pop(path, None)
-            if path not in self.records:
-                self._scanner.forget(path)
-        operations = diff(self.records, list(self._pending.items()), gone)
+    def _take(self, readings: Readings, place: Place) -> None:
+        """Publish what was read, while the scan goes on. An error waits until the scan is over."""
+        self._pending |= readings
+        for path in self._buried.keys() & readings.keys():
+            del self._pending[path]
+        if self._failure is None:
+            try:
+                self._publish(place)
+            except Exception as error:
+                self._failure = error
+
+    def _publish(self, place: Place) -> None:
         # Of a cache that nobody has seen, nobody awaits news.
         announce = self._completed_at is not None
-        for outcome in self._store.apply(operations, place, announce=announce):
-            self._note(outcome)
+        operations = diff(self.records, list(self._pending.items()), ())
+        self._apply(operations, place, announce=announce)
         # What is left was read, and is what Redis says already.
         self._pending.clear()
+
+    def _delete(self, gone: Iterable[bytes], place: Place) -> None:
+        for path in gone:
+            if path not in self.records:
+                self._scanner.forget(path)
+        self._apply(diff(self.records, (), gone), place, announce=self._completed_at is not None)
+        self._settle_contested()
+
+    def _apply(
+        self, operations: Iterable[Operation], place: Place, *, announce: bool = True
+    ) -> None:
+        for outcome in self._store.apply(operations, place, announce=announce):
+            self._note(outcome)
 
     def _note(self, outcome: Outcome) -> None:
         operation = outcome.operation
         path = operation.path
         self._pending.pop(path, None)
         if outcome.verdict != "ok":
-            # Somebody else changed or deleted the job meanwhile: look at both sides again.
-            self._drop(path)
+            self._contested.append(path)
             return
         if operation.visible:
             self.status.changes[operation.kind] += 1
@@ -341,6 +370,12 @@ class Reconciler:
         else:
             self._forget(path)
             self._scanner.forget(path)
+
+    def _settle_contested(self) -> None:
+        """Look at both sides again of what somebody else changed or deleted meanwhile."""
+        for path in self._contested:
+            self._drop(path)
+        self._contested.clear()
 
     def _bury(self, path: bytes) -> None:
         """Forget a job that a client deleted.
@@ -392,7 +427,7 @@ class Reconciler:
             return 0
         if not self._holding and scan.vanishing <= self._settings.hold_minimum:
             return 0
-        known = self.records.keys() | self._pending.keys()
+        known = self.records.keys()
         # Those seen to be absent only once count as well: what vanishes at once may be noticed in two scans.
         self._holding |= scan.vanishing > self._settings.hold_fraction * len(known)
         return sum(path in known for path in scan.gone) if self._holding else 0

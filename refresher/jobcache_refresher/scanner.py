@@ -51,12 +51,18 @@ UNKNOWN = Fingerprint(0, 0, 0, 0)
 """Equal to no file's."""
 
 
+READINGS_AT_ONCE = 50
+"""Runs that are read before they are passed on."""
+
+Readings = dict[bytes, Fields]
+"""Fields of runs that were read, by path."""
+
+
 @dataclass(slots=True)
 class Scan:
     """What a scan found."""
 
-    readings: dict[bytes, Fields] = field(default_factory=dict)
-    """Fields of the runs that were read, by path."""
+    readings: Readings = field(default_factory=dict)
     gone: list[bytes] = field(default_factory=list)
     """Runs whose absence is confirmed."""
     vanishing: int = 0
@@ -128,17 +134,24 @@ class Scanner:
         """Grows with every directory listed and run looked at; while it stands still, the filesystem hangs."""
         return self._workers.calls
 
-    def reset(self) -> None:
-        """Forget everything that is known of the tree, but not what its root must be."""
+    def reset(self, snapshot: Snapshot) -> None:
+        """Put another in place of all that is known of the tree, but not of what its root must be."""
         self._holds.drop_all()
-        self._discovery.snapshot = Snapshot()
+        self._discovery.snapshot = snapshot
 
     def close(self) -> None:
         """Let go of threads and descriptors."""
         self._workers.close()
         self._holds.drop_all()
 
-    def scan(self, scope: Scope, hints: Iterable[bytes] = (), *, fresh_since: float) -> Scan:
+    def scan(
+        self,
+        scope: Scope,
+        hints: Iterable[bytes] = (),
+        *,
+        fresh_since: float,
+        give: Callable[[Readings], None] = lambda readings: None,
+    ) -> Scan:
         """Look at the tree.
 
         Args:
@@ -146,6 +159,7 @@ class Scanner:
             hints: paths of runs to discover or read again whatever their fingerprint; of other directories, to list.
             fresh_since: oldest heartbeat that counts as fresh, in epoch seconds; runs with a fresh one are looked at
                 in every poll.
+            give: called with some of what was read, while the scan goes on, until it was called with all of it.
 
         Raises:
             RootFaultError: the status directory itself cannot be believed. The snapshot is as before.
@@ -162,7 +176,7 @@ class Scanner:
             self._holds.drop_all()
         scan = Scan(errors=errors)
         try:
-            self._look_at_runs(scan, scope, pointed_at, fresh_since)
+            self._look_at_runs(scan, scope, pointed_at, fresh_since, give)
         except BaseException:
             self.give_back(scan)
             raise
@@ -170,11 +184,16 @@ class Scanner:
         return scan
 
     def _look_at_runs(
-        self, scan: Scan, scope: Scope, pointed_at: frozenset[bytes], fresh_since: float
+        self,
+        scan: Scan,
+        scope: Scope,
+        pointed_at: frozenset[bytes],
+        fresh_since: float,
+        give: Callable[[Readings], None],
     ) -> None:
         due = self._due(scope, pointed_at, fresh_since)
-        torn = self._examine(scan, due, pointed_at, fresh_since)
-        self._examine(scan, torn, pointed_at, fresh_since)
+        torn = self._examine(scan, due, pointed_at, fresh_since, give)
+        self._examine(scan, torn, pointed_at, fresh_since, give)
 
     def in_doubt(self, paths: Iterable[bytes]) -> set[bytes]:
         """Those of some runs and directories that lack something, which awaits a second observation."""
@@ -207,18 +226,6 @@ class Scanner:
             run.settled = False
             run.look_at = NEVER
 
-    def recall(self, path: bytes, fields: Fields) -> None:
-        """Take over a run as an earlier refresher published it, so that only what changed since is read."""
-        run = self.snapshot.expect(path, self._clock.time())
-        fingerprint = Fingerprint.parse(fields.get(FINGERPRINT, b""))
-        run.settled = fingerprint is not None
-        run.fingerprint = fingerprint or UNKNOWN
-        run.changed_at = run.fingerprint.mtime_ns / 1e9
-        run.beat = beat_of(fields)
-        scanned, url = fields.get(b"log_scanned"), fields.get(b"wandb_url")
-        run.log.scanned = None if scanned is None else int(scanned)
-        run.log.url = None if url is None else url.decode("utf-8", "replace")
-
     def _due(
         self, scope: Scope, pointed_at: frozenset[bytes], fresh_since: float
     ) -> list[KnownRun]:
@@ -226,23 +233,24 @@ class Scanner:
         if scope is Scope.HINTS:
             return [runs[path] for path in pointed_at if path in runs]
         now = float("inf") if scope is Scope.RELIST else self._clock.monotonic()
-        due = [
+        # Anywhere above them, too: a project that became a link leads elsewhere.
+        present = self.snapshot.present(
             run
             for run in runs.values()
             if run.look_at <= now or (run.beat is not None and run.beat >= fresh_since)
-        ]
-        present = [run for run in due if not self._is_missing(run)]
+        )
         if pointed_at:
             others = pointed_at - {run.path for run in present}
             present += [runs[path] for path in others if path in runs]
         return present
 
-    def _is_missing(self, run: KnownRun) -> bool:
-        # Anywhere above it: a project that became a link leads elsewhere.
-        return self.snapshot.is_gone(run.path)
-
     def _examine(
-        self, scan: Scan, runs: list[KnownRun], forced: frozenset[bytes], fresh_since: float
+        self,
+        scan: Scan,
+        runs: list[KnownRun],
+        forced: frozenset[bytes],
+        fresh_since: float,
+        give: Callable[[Readings], None],
     ) -> list[KnownRun]:
         """Look at runs; returns those that were caught in the middle of being written."""
 
@@ -251,15 +259,21 @@ class Scanner:
             return self._reader.examine(run, forced=run.path in forced, live=live)
 
         torn = []
+        fresh: Readings = {}
         findings = self._workers.map(examine, runs)
         for done, (run, finding) in enumerate(zip(runs, findings, strict=True), 1):
             scan.examined += 1
-            if isinstance(finding, Reading):
-                scan.readings[run.path] = finding.fields
-            if isinstance(finding, Trouble) and finding.passing:
-                torn.append(run)
             self._note(run, finding)
+            if isinstance(finding, Reading):
+                scan.readings[run.path] = fresh[run.path] = finding.fields
+                if len(fresh) == READINGS_AT_ONCE:
+                    give(fresh)
+                    fresh = {}
+            elif isinstance(finding, Trouble) and finding.passing:
+                torn.append(run)
             self._progress(done, len(runs))
+        if fresh:
+            give(fresh)
         return torn
 
     def _note(self, run: KnownRun, finding: Finding) -> None:
@@ -299,7 +313,7 @@ class Scanner:
             run.read_at = self._clock.monotonic()
         run.changed_at = reading.fingerprint.mtime_ns / 1e9
         run.settled = reading.settled
-        run.beat = beat_of(reading.fields)
+        run.beat = reading.beat
 
     def _judge_absences(self, scan: Scan, among: Iterable[bytes] | None) -> None:
         """Say what is absent: of everything, or, since hints come often, of some paths only."""
@@ -337,3 +351,16 @@ class Scanner:
                 self.snapshot.forget(run.path)
         if not runs:
             self.snapshot.prune(path)
+
+
+def recall(snapshot: Snapshot, path: bytes, fields: Fields) -> None:
+    """Take over a run as an earlier refresher published it, so that only what changed since is read."""
+    fingerprint = Fingerprint.parse(fields.get(FINGERPRINT, b""))
+    run = snapshot.expect(path, 0.0)
+    run.settled = fingerprint is not None
+    run.fingerprint = fingerprint or UNKNOWN
+    run.changed_at = run.fingerprint.mtime_ns / 1e9
+    run.beat = beat_of(fields)
+    scanned, url = fields.get(b"log_scanned"), fields.get(b"wandb_url")
+    run.log.scanned = None if scanned is None else int(scanned)
+    run.log.url = None if url is None else url.decode("utf-8", "replace")

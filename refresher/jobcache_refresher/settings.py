@@ -79,7 +79,10 @@ class Settings(BaseModel):
         default=1 << 20, ge=0, description="bytes of a log searched for the W&B address"
     )
     scan_threads: int = Field(
-        default=8, ge=1, le=64, description="filesystem operations under way at once"
+        default=8,
+        ge=1,
+        le=64,
+        description="filesystem operations under way at once, where they wait",
     )
     max_descriptors: int = Field(
         default=4096,

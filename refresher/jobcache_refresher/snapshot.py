@@ -6,7 +6,7 @@ Pure bookkeeping, filled from the filesystem by ``discovery`` and ``reading``. W
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from jobcache_refresher.logs import LogSearch
@@ -99,17 +99,21 @@ class Snapshot:
 
     def expect(self, path: bytes, changed_at: float) -> KnownRun:
         """The run at a path, made known with every directory above it if need be."""
-        names = path.split(b"/")
-        for depth, name in enumerate(names):
-            self._child(b"/".join(names[:depth]), name)
-        return self.runs.setdefault(path, KnownRun(path, changed_at))
+        parent, _, name = path.rpartition(b"/")
+        self._expect_directory(parent).children.setdefault(name, 0)
+        run = self.runs.get(path)
+        if run is None:
+            run = self.runs[path] = KnownRun(path, changed_at)
+        return run
 
-    def _child(self, parent: bytes, name: bytes) -> None:
-        directory = self.directories[parent]
-        directory.children.setdefault(name, 0)
-        if directory.depth + 1 < RUN_DEPTH:
-            path = join(parent, name)
-            self.directories.setdefault(path, KnownDirectory(path, directory.depth + 1))
+    def _expect_directory(self, path: bytes) -> KnownDirectory:
+        directory = self.directories.get(path)
+        if directory is None:
+            parent, _, name = path.rpartition(b"/")
+            above = self._expect_directory(parent)
+            above.children.setdefault(name, 0)
+            directory = self.directories[path] = KnownDirectory(path, above.depth + 1)
+        return directory
 
     def present_below(self, path: bytes) -> list[KnownDirectory]:
         """The directories right below one that were there when it was last listed."""
@@ -156,6 +160,26 @@ class Snapshot:
         directory = self.directories.pop(path, None)
         for name in directory.children if directory else ():
             self._drop_directories(join(path, name))
+
+    def present(self, runs: Iterable[KnownRun]) -> list[KnownRun]:
+        """Those runs for which ``is_gone`` does not hold; together they are told faster."""
+        missing: dict[bytes, Collection[bytes] | None] = {}
+        present = []
+        for run in runs:
+            parent, _, name = run.path.rpartition(b"/")
+            if parent not in missing:
+                missing[parent] = self._missing_below(parent)
+            names = missing[parent]
+            if names is not None and name not in names:
+                present.append(run)
+        return present
+
+    def _missing_below(self, path: bytes) -> Collection[bytes] | None:
+        """Names missing from a directory; None when it is gone itself."""
+        if self.is_gone(path):
+            return None
+        directory = self.directories.get(path)
+        return {name for name, missed in directory.children.items() if missed} if directory else ()
 
     def is_gone(self, path: bytes) -> bool:
         """Whether a path, or a directory above it, was missing when it was last looked for."""

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, TypeVar
+from itertools import chain, islice
+from typing import Any, NamedTuple, TypeVar
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from jobcache import keys as names
 from jobcache.errors import SchemaMismatch
 from jobcache.ids import JobId
-from jobcache.index import Listing, listings
+from jobcache.index import Listing, format_score, listings
 from jobcache.keys import SCHEMA_VERSION, Keys
 from jobcache.models import CacheState, ChangeKind
-from jobcache.writes import CHANGES_CAP, addition_args, listing_args, removal_args
+from jobcache.writes import CHANGES_CAP, listing_args
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.diff import Operation
 from jobcache_refresher.inspection import Inspector
@@ -45,8 +45,7 @@ class Place:
     """The server's clock, in epoch seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of an operation: ``ok``, or why nothing was done."""
 
     operation: Operation
@@ -79,8 +78,9 @@ class Store:
         """Whether readers may have seen more than that, which a failover may have lost."""
 
     def close(self) -> None:
-        """Let go of the thread that writes."""
+        """Let go of the threads that write and read."""
         self._sender.close()
+        self.mirror.close()
 
     def open(self) -> Records | None:
         """Join the epoch that is under way, and give what it holds; None when there is none to join.
@@ -112,10 +112,8 @@ class Store:
         self._generation, self._written = stands
         try:
             return self.mirror.complete(epoch)
-        except ResponseError as error:
-            if "WRONGTYPE" in str(error):
-                return None
-            raise
+        except EpochError:  # a key is of a wrong type
+            return None
 
     def begin(self, fields: Mapping[str, str]) -> None:
         """Begin a new epoch: readers are told to wait, and what was there is dropped."""
@@ -166,14 +164,22 @@ class Store:
     def _step_args(
         self, operations: list[Operation], place: Place, announce: bool
     ) -> list[bytes | str | int]:
-        args: list[bytes | str | int] = [place.generation, CHANGES_CAP, self._keys.prefix]
-        args.append(len(operations))
-        names_of: set[Listing] = set()
+        numbers: dict[tuple[bytes, ...], int] = {}
+        changes: list[bytes | str | int] = [len(operations)]
+        moved: dict[bytes, bytes] = {}
         for operation in operations:
-            args += _operation_args(operation, announce)
+            changes += _operation_args(operation, announce, numbers)
             if operation.removed or operation.added:
-                names_of.update(listings(JobId.from_path(operation.path)))
-        return args + listing_args(names_of)
+                # One of each group will do: the listings are those of all of it.
+                moved[operation.path.rsplit(b"/", 2)[0]] = operation.path
+        names_of: set[Listing] = set()
+        for path in moved.values():
+            names_of.update(listings(JobId.from_path(path)))
+        args: list[bytes | str | int] = [place.generation, CHANGES_CAP]
+        args += [self._keys.prefix, self._keys.full(names.JOB_PREFIX), len(numbers)]
+        for several in numbers:
+            args += [len(several), *several]
+        return args + changes + listing_args(names_of)
 
     def _apply_step(self, args: list[bytes | str | int]) -> Callable[[], Any]:
         return lambda: self._run("apply", (self._keys.changes, self._keys.tombstones), args)
@@ -256,25 +262,29 @@ class Store:
                 return
 
 
-def _operation_args(operation: Operation, announce: bool) -> list[bytes | str | int]:
-    path = operation.path
+def _operation_args(
+    operation: Operation, announce: bool, numbers: dict[tuple[bytes, ...], int]
+) -> list[bytes | str | int]:
+    """The arguments of one operation; lists of names that many have alike are numbered."""
     deletes = operation.kind is ChangeKind.DELETED
     args: list[bytes | str | int] = [
         "del" if deletes else "put",
-        names.job_key(path),
-        path,
+        operation.path,
         operation.expected_revision,
         operation.kind.value if operation.visible and announce else "",
     ]
     if not deletes:
-        args += [len(operation.set_fields), *_flat(operation.set_fields)]
+        args += [numbers.setdefault(tuple(operation.set_fields), len(numbers) + 1)]
+        args += operation.set_fields.values()
         args += [len(operation.dropped_fields), *operation.dropped_fields]
-    args += removal_args(operation.removed)
-    return args + addition_args(operation.added)
+    args += [len(operation.removed), *chain.from_iterable(operation.removed), len(operation.added)]
+    for keys, member, score in operation.added:
+        args += [numbers.setdefault(keys, len(numbers) + 1), format_score(score), member]
+    return args
 
 
 def _flat(mapping: Mapping[Any, Any]) -> list[Any]:
-    return [part for pair in mapping.items() for part in pair]
+    return list(chain.from_iterable(mapping.items()))
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

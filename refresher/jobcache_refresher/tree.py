@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -59,6 +60,7 @@ class Directory:
     """Names of everything else: files, links, sockets."""
 
 
+_ENCODING = sys.getfilesystemencoding()
 _HOLD = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -99,7 +101,7 @@ class Tree:
             others = set()
             with os.scandir(handle) as entries:
                 for entry in entries:
-                    name = os.fsencode(entry.name)
+                    name = entry.name.encode(_ENCODING, "surrogateescape")
                     if entry.is_dir(follow_symlinks=False):
                         mtime_ns = _mtime_ns(entry) if with_mtimes else None
                         subdirectories[name] = Child(entry.inode(), mtime_ns)
@@ -145,10 +147,10 @@ class Tree:
         """Read a regular file of at most ``cap`` bytes that nobody changes meanwhile."""
         handle = self._open(path, name, held)
         try:
-            before = _regular(os.fstat(handle))
+            before = Fingerprint.of(_regular(os.fstat(handle)))
             if before.size > cap:
                 raise TooLargeError(f"{before.size} bytes, more than {cap}")
-            data = _read(handle, before.size + 1)
+            data = _read(handle, before.size)
             if len(data) != before.size or Fingerprint.of(os.fstat(handle)) != before:
                 raise TornReadError("changed while it was read")
         finally:
@@ -161,7 +163,7 @@ class Tree:
         """The size of a regular file, and up to ``length`` bytes of it from ``offset``."""
         handle = self._open(path, name, held)
         try:
-            size = _regular(os.fstat(handle)).size
+            size = _regular(os.fstat(handle)).st_size
             if length <= 0 or offset >= size:
                 return size, b""
             return size, os.pread(handle, length, offset)
@@ -180,10 +182,10 @@ class Tree:
         return self.root + b"/" + path if path else self.root
 
 
-def _regular(status: os.stat_result) -> Fingerprint:
+def _regular(status: os.stat_result) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode):
         raise NotRegularError("not a regular file")
-    return Fingerprint.of(status)
+    return status
 
 
 def _mtime_ns(entry: os.DirEntry[str]) -> int | None:
@@ -193,9 +195,9 @@ def _mtime_ns(entry: os.DirEntry[str]) -> int | None:
         return None
 
 
-def _read(handle: int, length: int) -> bytes:
-    chunks = []
-    while length > 0 and (chunk := os.read(handle, length)):
-        chunks.append(chunk)
-        length -= len(chunk)
-    return b"".join(chunks)
+def _read(handle: int, size: int) -> bytes:
+    """What a file of some size holds; a byte more if it has grown, less if it has shrunk."""
+    data = os.read(handle, size + 1)
+    while len(data) < size and (more := os.read(handle, size + 1 - len(data))):
+        data += more
+    return data

@@ -1,5 +1,8 @@
 """Filesystem operations side by side: on a network filesystem their latency is the cost, not the CPU.
 
+On a local disk it is the other way round: threads that compute hand Python's lock to each other, and take twice as long
+as one. So it is tried now and then whether calls wait, and threads make them for as long as they do.
+
 The threads are daemons, and nobody waits for them: one that hangs in the filesystem must not keep the process. The
 standard library's pool joins its threads when the interpreter ends.
 """
@@ -7,6 +10,7 @@ standard library's pool joins its threads when the interpreter ends.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -18,6 +22,15 @@ BATCH = 16
 """Items that a thread takes at a time."""
 AHEAD = 4
 """Batches for each thread that are under way before their results are asked for."""
+
+TRIED = 16
+"""Calls that tell whether the ones after them will wait."""
+AFTER_TRIAL = 48
+"""Calls that follow a trial before the next, as long as calls do not wait."""
+TRIALS_APART = 4096
+"""The same while they do; those of a trial are made one by one."""
+WAITING = 4.0
+"""A call that takes so many times its CPU time waits."""
 
 
 class Outcome(Generic[Out]):
@@ -58,6 +71,10 @@ class Workers:
         self._started = 0
         self.calls = 0
         """Grows with every item that ``map`` has been through, about."""
+        self._wait = False
+        """Whether the calls that were tried last had to wait."""
+        self._untried = 0
+        """How many calls are made before the next trial."""
 
     def submit(self, call: Callable[[], Out]) -> Outcome[Out]:
         """Have a thread make a call."""
@@ -71,12 +88,39 @@ class Workers:
         return outcome
 
     def map(self, call: Callable[[In], Out], items: Sequence[In]) -> Iterator[Out]:
-        """``call`` of each item, in order; here and now where there is only one thread or item."""
-        if self._threads == 1 or len(items) <= 1:
-            for item in items:
-                yield call(item)
-                self.calls += 1
-            return
+        """``call`` of each item, in order: by several threads if calls turn out to wait, else here and now."""
+        start = 0
+        while start < len(items):
+            if self._threads == 1 or len(items) - start == 1:
+                yield from self._here(call, items[start:])
+                return
+            if self._untried <= 0:
+                yield from self._try(call, items[start : start + TRIED])
+                start += TRIED
+                self._untried = TRIALS_APART if self._wait else AFTER_TRIAL
+            some = items[start : start + self._untried]
+            start += len(some)
+            self._untried -= len(some)
+            yield from self._side_by_side(call, some) if self._wait else self._here(call, some)
+
+    def _here(self, call: Callable[[In], Out], items: Sequence[In]) -> Iterator[Out]:
+        for item in items:
+            yield call(item)
+            self.calls += 1
+
+    def _try(self, call: Callable[[In], Out], items: Sequence[In]) -> Iterator[Out]:
+        """Make calls here, and see whether most of them wait: some do where others have their turn."""
+        waits = 0
+        for item in items:
+            began, cpu = time.monotonic(), time.thread_time()
+            result = call(item)
+            spent = time.thread_time() - cpu
+            waits += time.monotonic() - began > WAITING * spent
+            yield result
+            self.calls += 1
+        self._wait = 4 * waits > 3 * len(items)
+
+    def _side_by_side(self, call: Callable[[In], Out], items: Sequence[In]) -> Iterator[Out]:
         window = self._threads * BATCH * AHEAD
         for start in range(0, len(items), window):
             some = items[start : start + window]

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from jobcache.codec import FINGERPRINT, encode_job
+from jobcache.codec import FINGERPRINT, encode_description
 from jobcache.ids import JobId
 from jobcache_refresher.demo.runs import (
     BEAT_SECONDS,
@@ -91,9 +91,8 @@ class MadeUpJob(NamedTuple):
         """The fields of its hash, by way of the document; with a later heartbeat, if one is given."""
         beat = self.heartbeat if heartbeat is None else heartbeat
         raw = (self.text % local_timestamp(beat)).encode()
-        job = parse_metadata(raw, self.job, None)
-        job.wandb_url = self.url
-        fields = encode_job(job, log_scanned=LOG_SCANNED)
+        described = parse_metadata(raw, None)
+        fields = encode_description(described, wandb_url=self.url, log_scanned=LOG_SCANNED)
         moment = int(beat * 1e9)
         fields[FINGERPRINT] = Fingerprint(moment, moment, len(raw), self.number).encode()
         return fields

@@ -64,6 +64,34 @@ def test_json_is_exact(value: Any) -> None:
     assert jsontext.loads(jsontext.dumps(value)) == value
 
 
+@given(value=JSON | st.floats() | st.lists(st.floats() | st.integers(-(10**30), 10**30)))
+def test_json_of_the_producer_is_read_and_written_exactly(value: Any) -> None:
+    read, plain = jsontext.read(json.dumps(value).encode())
+    again = jsontext.loads(jsontext.dumps(read, plain=plain))
+    assert repr(read) == repr(again) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1e999",
+        "-1e999",
+        "1" * 400 + ".5",
+        "18446744073709551616",
+        "-9223372036854775809",
+        "9223372036854775808",
+        "[null,1e400]",
+        '{"a":1,"a":null}',
+        "0.1234567890123456789012",
+        "-0.0",
+    ],
+)
+def test_json_that_others_write_is_as_exact(text: str) -> None:
+    read, plain = jsontext.read(text.encode())
+    again = jsontext.loads(jsontext.dumps(read, plain=plain))
+    assert repr(read) == repr(again) == repr(json.loads(text))
+
+
 def test_json_of_the_producer() -> None:
     written = json.dumps({"a": math.nan, "b": math.inf, "c": 2**200, "d": "\ud83d\ude00\ud800"})
     value = jsontext.parse(written.encode())

@@ -68,6 +68,25 @@ class TestWorkers:
         assert most <= 3
         workers.close()
 
+    def test_calls_that_wait_are_made_side_by_side_and_others_are_not(self) -> None:
+        makers: set[int] = set()
+
+        def wait(seconds: float) -> None:
+            makers.add(threading.get_ident())
+            if seconds:
+                time.sleep(seconds)
+
+        workers = Workers(3, "t")
+        list(workers.map(wait, [0.0] * 1000))
+        assert makers == {threading.get_ident()}
+        list(workers.map(wait, [0.001] * 300))
+        assert len(makers) > 1
+        list(workers.map(wait, [0.0] * 5000))  # a trial is due within these
+        makers.clear()
+        list(workers.map(wait, [0.0] * 1000))
+        assert makers == {threading.get_ident()}
+        workers.close()
+
     def test_an_error_reaches_whoever_asks(self) -> None:
         workers = Workers(2, "t")
 
@@ -81,7 +100,7 @@ class TestWorkers:
 
     def test_threads_are_daemons_and_end(self) -> None:
         workers = Workers(2, "jobcache-test-end")
-        list(workers.map(str, range(100)))
+        list(workers.map(lambda _: time.sleep(0.001), range(100)))
         mine = [thread for thread in threading.enumerate() if "jobcache-test-end" in thread.name]
         assert mine
         assert all(thread.daemon for thread in mine)
@@ -99,7 +118,7 @@ class HangingScanner:
         self.steps = 0
         self.given_back: list[Scan] = []
 
-    def scan(self, scope: Scope, hints: Any, *, fresh_since: float) -> Scan:
+    def scan(self, scope: Scope, hints: Any, *, fresh_since: float, give: Any) -> Scan:
         self.go_on.wait(10)
         return Scan(readings={b"late": {}})
 

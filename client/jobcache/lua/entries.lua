@@ -20,14 +20,6 @@ local function remove_entries(prefix)
     end
 end
 
--- count, then (index, score, member) for each
-local function add_entries(prefix)
-    for _ = 1, take_count() do
-        local index, score, member = take(), take(), take()
-        redis.call('ZADD', prefix .. index, score, member)
-    end
-end
-
 -- count, then (listing, name, count of witnesses, witnesses) for each
 local function settle_listings(prefix)
     for _ = 1, take_count() do

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobcache_refresher import Refresher
+from jobcache_refresher.limits import collect_rarely
 from tests.bench.measure import take_samples
 from tests.bench.roles import idle
 
@@ -16,6 +17,7 @@ class Role(idle.Role):
     """
 
     def __init__(self, tree: str, url: str, namespace: str, settings: dict[str, Any]) -> None:
+        collect_rarely()  # as the program does
         self._refresher = Refresher(tree, url=url, namespace=namespace, **settings)
 
     def open(self) -> dict[str, float]:

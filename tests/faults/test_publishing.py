@@ -1,0 +1,174 @@
+"""What a scan reads is published while it goes on, whatever happens to Redis, the filesystem or the jobs meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from jobcache import CacheNotReady, JobMetadata
+from jobcache_refresher.patience import StoppedError
+from jobcache_refresher.tree import Fingerprint, Tree
+from tests.contract.compare import assert_agrees
+from tests.harness import Rig
+from tests.servers import RunningServer
+from tests.trees import Names, delete_run, write_run
+
+RUNS: list[Names] = [("p", f"g{number % 3}", "n", f"r{number:03}") for number in range(120)]
+
+
+class WatchedTree(Tree):
+    """Calls a hook after so many reads, in the thread that scans."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self.read: list[bytes] = []
+        self.hooks: dict[int, Callable[[], object]] = {}
+
+    def read_whole(
+        self, path: bytes, name: bytes, cap: int, held: int | None = None
+    ) -> tuple[Fingerprint, bytes]:
+        result = super().read_whole(path, name, cap, held)
+        self.read.append(path)
+        self.hooks.pop(len(self.read), lambda: None)()
+        return result
+
+
+@pytest.fixture
+def tree(status_dir: Path) -> WatchedTree:
+    for names in RUNS:
+        write_run(status_dir, names, status="completed")
+    return WatchedTree(str(status_dir))
+
+
+@pytest.fixture
+def watched(
+    valkey: RunningServer, status_dir: Path, namespace: str, tree: WatchedTree
+) -> Iterator[Rig]:
+    with Rig(valkey.url, status_dir, namespace, tree=tree) as rig:
+        yield rig
+
+
+def until(condition: Callable[[], Any]) -> None:
+    ends = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < ends, "not within 10 s"
+        time.sleep(0.01)
+
+
+def published(rig: Rig) -> int:
+    count: int = rig.refresher.server.ask(b"ZCARD", rig.refresher.keys.jobs)
+    return count
+
+
+def test_while_the_first_scan_goes_on(watched: Rig, tree: WatchedTree) -> None:
+    def look() -> None:
+        until(lambda: published(watched) >= 100)
+        with pytest.raises(CacheNotReady):
+            watched.cache.counts()
+
+    tree.hooks[110] = look
+    assert watched.refresh()
+    assert not tree.hooks
+    assert published(watched) == len(RUNS)
+    assert_agrees(watched)
+
+
+def test_redis_fails_in_the_middle(
+    watched: Rig, tree: WatchedTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, steps = watched.refresher.server.run, 0
+
+    def fail_after_one_step(script: Any, keys: Any, args: Any) -> Any:
+        nonlocal steps
+        steps += script.name == "apply"
+        if script.name == "apply" and steps > 1:
+            raise redis.ConnectionError("gone")
+        return run(script, keys, args)
+
+    watched.refresher.time.advance(10)  # what changed so recently is read again in any case
+    monkeypatch.setattr(watched.refresher.server, "run", fail_after_one_step)
+    with pytest.raises(redis.ConnectionError):
+        watched.refresh()
+    assert len(tree.read) == len(RUNS), "the scan is not cut off"
+    assert steps == 2, "a server that failed is left alone"
+    monkeypatch.undo()
+    tree.read.clear()
+    assert watched.refresh()
+    assert 0 < len(tree.read) < len(RUNS), "what is published is not read again"
+    assert_agrees(watched)
+
+
+def test_the_scan_fails_in_the_middle(watched: Rig, tree: WatchedTree) -> None:
+    def stop() -> None:
+        until(lambda: published(watched) >= 100)
+        raise StoppedError("in the middle")
+
+    examine = watched.refresher.scanner._reader.examine
+
+    def examine_until(run: Any, **options: Any) -> Any:
+        if len(tree.read) == 110:
+            stop()
+        return examine(run, **options)
+
+    watched.refresher.scanner._reader.examine = examine_until  # type: ignore[method-assign]
+    with pytest.raises(StoppedError):
+        watched.refresh()
+    assert published(watched) == 100
+    watched.refresher.scanner._reader.examine = examine  # type: ignore[method-assign]
+    assert watched.refresh()
+    assert_agrees(watched)
+
+
+def test_a_job_is_deleted_right_after_the_scan_published_it(
+    watched: Rig, tree: WatchedTree, status_dir: Path
+) -> None:
+    watched.refresh()
+    for names in RUNS:
+        write_run(status_dir, names, status="failed")
+    victims: list[Names] = []
+
+    def failed() -> list[JobMetadata]:
+        return watched.cache.list_all_jobs(status="failed", limit=None)
+
+    def delete() -> None:
+        until(lambda: len(failed()) >= 100)
+        job = failed()[0]
+        victims.append((job.project, job.group, job.name, job.run_id))
+        assert watched.cache.delete_job(*victims[0])
+        delete_run(status_dir, victims[0])
+
+    tree.read.clear()
+    tree.hooks[110] = delete
+    watched.refresh()
+    assert watched.cache.get_job(*victims[0]) is None
+    watched.refresher.outwait_burials()
+    watched.refresher.settle()
+    assert watched.cache.counts().total_jobs == len(RUNS) - 1
+    assert_agrees(watched)
+
+
+def test_jobs_deleted_before_their_step_leave_the_others_of_it_alone(
+    watched: Rig, tree: WatchedTree, status_dir: Path
+) -> None:
+    watched.refresh()
+    for names in RUNS:
+        write_run(status_dir, names, status="failed")
+
+    def delete() -> None:
+        for names in RUNS[::2]:
+            watched.cache.delete_job(*names)
+            delete_run(status_dir, names)
+
+    tree.read.clear()
+    tree.hooks[1] = delete
+    watched.refresh()
+    left = {names[3] for names in RUNS[1::2]}
+    assert {job.run_id for job in watched.cache.list_all_jobs(limit=None)} == left
+    assert watched.cache.counts().failed == len(left)
+    watched.settle()
+    assert_agrees(watched)
