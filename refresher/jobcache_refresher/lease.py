@@ -33,14 +33,14 @@ class Lease:
 
     @property
     def has_lapsed(self) -> bool:
-        """Whether somebody else may have led since it was last held: it ended, by this clock."""
+        """Whether somebody else may have led since it was last held: it ended, by this clock, or was lost alone."""
         return self._clock.monotonic() >= self._lapses
 
     @property
     def loss(self) -> str:
         """Why a lease that was held is held no longer, in words."""
         ago = self._clock.monotonic() - self._lapses
-        if ago < 0:
+        if ago < 0 or ago == float("inf"):
             return "another refresher took the lease, or Redis lost it"
         return (
             f"the lease ended {ago:.1f} s ago without being renewed: this process was paused, or "
@@ -75,11 +75,11 @@ class Lease:
             (self._keys.lease, self._keys.meta),
             (value, int(self._ttl * 1000)),
         )
-        if kept:
+        if kept == 1:
             self._hold(value, asked_at)
         else:
-            self.drop()
-        return bool(kept)
+            self.drop(with_the_cache=kept == -1)
+        return bool(kept == 1)
 
     def release(self) -> None:
         """Give the lease back, so that a standby need not wait for its end."""
@@ -88,9 +88,11 @@ class Lease:
         if value:
             self._server.run(lease_script("release"), (self._keys.lease,), (value,))
 
-    def drop(self) -> None:
-        """Stop believing in the lease."""
+    def drop(self, *, with_the_cache: bool = False) -> None:
+        """Stop believing in the lease. If it was lost alone, somebody else may lead from now on."""
         self._hold(b"", float("-inf"))
+        if not with_the_cache:
+            self._lapses = float("-inf")
 
     def _hold(self, value: bytes, asked_at: float) -> None:
         # Counted from before the request, so that the server's lease never ends first.

@@ -273,7 +273,7 @@ class Refresher:
                 pause = self._turn()
             except FencedError as lost:
                 self._stand_down(str(lost))
-                self._lease.drop()
+                self._lease.drop(with_the_cache=lost.with_the_cache)
                 pause = STANDBY_INTERVAL
             except EpochError as lost:
                 log.warning("%s: trying again", lost)

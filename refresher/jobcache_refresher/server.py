@@ -18,6 +18,11 @@ DEADLINE = 5.0
 class FencedError(Exception):
     """The lease is another's or gone: nothing was written."""
 
+    @property
+    def with_the_cache(self) -> bool:
+        """Whether all that the namespace held went with it."""
+        return str(self).endswith("and so is the cache")
+
 
 class EpochError(Exception):
     """The cache is not the one that was built: nothing was written."""

@@ -120,3 +120,18 @@ class TestApply:
         operation = put(NEW, None, FIELDS)
         assert self.apply(whole, operation, ENDLESS) == "ok"
         assert self.apply(whole, operation, ENDLESS) == "changed"
+
+
+@pytest.mark.parametrize("all_is_lost", [True, False])
+def test_a_lease_that_was_lost_alone_may_have_been_anothers(
+    whole: Rig, redis: Redis, all_is_lost: bool
+) -> None:
+    """Who led meanwhile may be gone again, with all that it published, before anybody looks."""
+    refresher = whole.refresher
+    lost = list(redis.scan_iter(refresher.keys.prefix + b"*")) if all_is_lost else []
+    redis.delete(refresher.keys.lease, *lost)
+    with pytest.raises(FencedError) as fenced:
+        refresher.store.place()
+    assert fenced.value.with_the_cache is all_is_lost
+    assert not refresher.lease.renew()
+    assert refresher.lease.has_lapsed is not all_is_lost

@@ -7,10 +7,11 @@ end
 
 local function refuse(lease_value, epoch)
     local lease = is_of_type(KEYS[1], 'string') and redis.call('GET', KEYS[1])
-    if lease ~= lease_value then
-        return redis.error_reply('FENCED the lease is ' .. (lease or 'gone'))
-    end
     local current = is_of_type(KEYS[2], 'hash') and redis.call('HGET', KEYS[2], 'epoch')
+    if lease ~= lease_value then
+        local beside = current and '' or ', and so is the cache'
+        return redis.error_reply('FENCED the lease is ' .. (lease or 'gone' .. beside))
+    end
     if epoch and current ~= epoch then
         return redis.error_reply('EPOCH the cache is of epoch ' .. (current or 'none'))
     end
