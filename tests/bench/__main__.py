@@ -179,7 +179,7 @@ def _measure_tree(setting: Setting) -> list[Row]:
         setting.say("the baseline's full scan")
         full_scan = baseline.ask("scan", kind="full")
         baseline_rss = baseline.ask("rss")
-        with server.slow_log():
+        with server.slow_log(), server.going_first():
             rows += startup.measure(setting, baseline, full_scan)
             rows.append(startup.slow_row("longest command, first publication", server.slowest()))
         rows += steady.measure(setting, baseline, full_scan["cpu"])

@@ -190,7 +190,8 @@ def test_a_server_may_refuse_to_tell() -> None:
             answers = [server.used_memory(), server.traffic(), server.slowest(), server.weigh(b"")]
             assert answers == [None] * 4
             assert (server.script_time(), server.key_name_bytes(b"", "x")) == (None, None)
-            assert not server.put_first()
+            with server.going_first() as is_first:
+                assert not is_first
 
 
 def test_what_a_peer_meets_reaches_its_parent() -> None:
