@@ -216,6 +216,8 @@ def test_more_jobs_differ_in_nothing_but_their_number() -> None:
         assert len({one.job[:level] for one in some}) == len(
             {one.job[:level] for one in all_of_them}
         )
+    few_names, many_names = ({one.job[:3] for one in jobs} for jobs in (some, all_of_them))
+    assert len(many_names) == 3 * len(few_names), "as many runs a name"
     assert busiest(few) == busiest(many)
     assert busiest(few) in {one.job[:3] for one in some}
     with pytest.raises(ValueError, match="no multiple"):
