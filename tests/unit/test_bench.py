@@ -326,6 +326,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.timeout(300)  # all of it: on a busy machine that takes long
 def test_a_run_gives_every_row(result: Path) -> None:
     content = json.loads(result.read_text())
     rows = {row["name"]: row for row in content["rows"]}
