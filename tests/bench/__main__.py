@@ -110,7 +110,7 @@ def _compare(options: argparse.Namespace, console: Console) -> int:
     found = compare.changes(old, new)
     console.print(compare.as_table(found, options.factor))
     if lacking := compare.missing(old, new):
-        console.print(f"only in {options.compare}: {', '.join(lacking)}")
+        console.print(f"only in {options.compare}: {'; '.join(lacking)}")
     return int(any(compare.is_worse(one, options.factor) for one in found))
 
 
