@@ -110,7 +110,7 @@ def _compare(options: argparse.Namespace, console: Console) -> int:
     found = compare.changes(old, new)
     console.print(compare.as_table(found, options.factor))
     if lacking := compare.missing(old, new):
-        console.print(f"only in {options.compare}: {', '.join(lacking)}")
+        console.print(f"only in {options.compare}: {'; '.join(lacking)}")
     return int(any(compare.is_worse(one, options.factor) for one in found))
 
 
@@ -179,7 +179,7 @@ def _measure_tree(setting: Setting) -> list[Row]:
         setting.say("the baseline's full scan")
         full_scan = baseline.ask("scan", kind="full")
         baseline_rss = baseline.ask("rss")
-        with server.slow_log():
+        with server.slow_log(), server.going_first():
             rows += startup.measure(setting, baseline, full_scan)
             rows.append(startup.slow_row("longest command, first publication", server.slowest()))
         rows += steady.measure(setting, baseline, full_scan["cpu"])

@@ -98,7 +98,7 @@ def measure_one(
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(servers.running(kind, *options))
         server = stack.enter_context(contextlib.closing(ServerView(url)))
-        server.put_first()
+        stack.enter_context(server.going_first())
         publisher = stack.enter_context(
             Peer("publisher", url=url, namespace=namespace, population=asdict(population))
         )

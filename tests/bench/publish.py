@@ -86,7 +86,15 @@ def _queries(result: Mapping[str, Any], rows: Rows) -> str:
         ]
         for query in QUERIES
     ]
-    heads = ["", "in-process", "cold", "warm", "cold", "warm", *([grown] if grown else [])]
+    heads = [
+        "",
+        "in-process",
+        "cold",
+        "warm",
+        "ratio, cold",
+        "ratio, warm",
+        *([grown] if grown else []),
+    ]
     ping = rows["get_job beside PING"]
     share = ping["project"] / ping["baseline"]
     met = "" if ping["met"] else " (**not** the 1.5x that was set out)"

@@ -97,7 +97,7 @@ def _published(population: Population, say: Callable[[str], None]) -> Iterator[P
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(EmbeddedServer()).url
         server = stack.enter_context(contextlib.closing(ServerView(url)))
-        server.put_first()
+        stack.enter_context(server.going_first())
         pinger = stack.enter_context(Peer("pinger", url=url))
         publisher = stack.enter_context(
             Peer("publisher", url=url, namespace=namespace, population=asdict(population))

@@ -88,17 +88,23 @@ class ServerView:
         name = str(info.get("server_name", "redis"))
         return f"{name} {info.get(f'{name}_version', info.get('redis_version', '?'))}"
 
-    def put_first(self) -> bool:
-        """Run the server before all else on this machine, if that may be done; returns whether it was.
+    @contextlib.contextmanager
+    def going_first(self) -> Iterator[bool]:
+        """Run the server before all else on this machine meanwhile, where that may be done; gives whether it is.
 
         Else a command seems to take as long as others are busy.
         """
-        info = self._info("server")
+        process = (self._info("server") or {}).get("process_id")
         try:
-            os.sched_setscheduler(int((info or {})["process_id"]), os.SCHED_RR, os.sched_param(1))
-        except (AttributeError, KeyError, OSError):
-            return False
-        return True
+            os.sched_setscheduler(int(process or -1), os.SCHED_RR, os.sched_param(1))
+        except (AttributeError, OSError):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            with contextlib.suppress(OSError):
+                os.sched_setscheduler(int(process or -1), os.SCHED_OTHER, os.sched_param(0))
 
     def used_memory(self) -> int | None:
         """Bytes that the server has allocated."""

@@ -190,7 +190,8 @@ def test_a_server_may_refuse_to_tell() -> None:
             answers = [server.used_memory(), server.traffic(), server.slowest(), server.weigh(b"")]
             assert answers == [None] * 4
             assert (server.script_time(), server.key_name_bytes(b"", "x")) == (None, None)
-            assert not server.put_first()
+            with server.going_first() as is_first:
+                assert not is_first
 
 
 def test_what_a_peer_meets_reaches_its_parent() -> None:
@@ -215,6 +216,8 @@ def test_more_jobs_differ_in_nothing_but_their_number() -> None:
         assert len({one.job[:level] for one in some}) == len(
             {one.job[:level] for one in all_of_them}
         )
+    few_names, many_names = ({one.job[:3] for one in jobs} for jobs in (some, all_of_them))
+    assert len(many_names) == 3 * len(few_names), "as many runs a name"
     assert busiest(few) == busiest(many)
     assert busiest(few) in {one.job[:3] for one in some}
     with pytest.raises(ValueError, match="no multiple"):
@@ -323,6 +326,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.timeout(300)  # all of it: on a busy machine that takes long
 def test_a_run_gives_every_row(result: Path) -> None:
     content = json.loads(result.read_text())
     rows = {row["name"]: row for row in content["rows"]}
