@@ -192,7 +192,8 @@ class Reconciler:
         self.records = {}
         self._completed_at = None
         self._auditor.begin()
-        self._store.begin({**self._identity, **self._auditor.report})
+        stale_after = repr(self._settings.stale_after)
+        self._store.begin({**self._identity, **self._auditor.report, "stale_after": stale_after})
 
     def refresh(self, scope: Scope, wanted: Wanted = Wanted()) -> bool:
         """Scan, diff, apply and, unless only hints were looked at, complete.

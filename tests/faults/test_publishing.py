@@ -78,6 +78,25 @@ def test_while_the_first_scan_goes_on(watched: Rig, tree: WatchedTree) -> None:
     assert_agrees(watched)
 
 
+def test_active_chips_are_summed_on_the_way(
+    watched: Rig, tree: WatchedTree, status_dir: Path
+) -> None:
+    """Summed in the one step that ends the scan, those of 20,000 jobs would keep the server for 20 ms."""
+    for names in RUNS:
+        write_run(status_dir, names)
+    chips: list[int] = []
+
+    def look() -> None:
+        until(lambda: published(watched) >= 100)
+        chips.append(int(watched.refresher.store.field("active_chips") or 0))
+
+    tree.hooks[110] = look
+    watched.refresh()
+    assert chips == [800]
+    assert watched.cache.counts().active_chips == 8 * len(RUNS)
+    assert_agrees(watched)
+
+
 def test_redis_fails_in_the_middle(
     watched: Rig, tree: WatchedTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:

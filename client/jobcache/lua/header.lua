@@ -17,13 +17,12 @@ local function known_since(head, epoch, generation)
     return head[2] == epoch and tonumber(generation) or 0
 end
 
--- Oldest heartbeat that counts as fresh, in epoch seconds, or nil before the first completed scan.
+-- Oldest heartbeat that counts as fresh, in epoch seconds: as of the last completed scan, and before the first as of
+-- the beginning, which the epoch names. Nil when there is neither.
 local function fresh_since(meta)
-    local at = redis.call('HMGET', meta, 'completed_at', 'stale_after')
-    if not at[1] or not at[2] then
-        return nil
-    end
-    return tonumber(at[1]) - tonumber(at[2])
+    local at = redis.call('HMGET', meta, 'completed_at', 'stale_after', 'epoch')
+    local judged_at = at[1] or at[3]
+    return judged_at and at[2] and tonumber(judged_at) - tonumber(at[2]) or nil
 end
 
 local function format_score(number)

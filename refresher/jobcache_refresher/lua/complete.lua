@@ -27,7 +27,7 @@ local function chips_between(oldest, newest)
 end
 
 local chips = tonumber(redis.call('HGET', meta, 'active_chips') or 0)
-if not before then
+if not before then -- somebody took away what tells it
     chips = chips_between(format_score(after), '+inf')
 elseif after >= before then
     chips = chips - chips_between(format_score(before), '(' .. format_score(after))
