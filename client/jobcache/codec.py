@@ -212,6 +212,12 @@ class ParsedJob:
         hardware = assemble(HardwareInfo, fields, _HARDWARE_FIELDS)
         return {"hardware": hardware, "config": jsontext.loads(self._config)}
 
+    def rest_as_json(self) -> dict[str, bytes] | None:
+        """The nested values as they were written; None where that is not JSON by the standard."""
+        if self._config.startswith(b" ") or self._machine.startswith(b" "):
+            return None
+        return {"hardware": self._machine, "config": self._config}
+
     def is_fresh(self, vantage: Vantage) -> bool:
         """Whether its heartbeat is."""
         return self.beat is not None and self.beat >= vantage.fresh_since

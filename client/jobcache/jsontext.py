@@ -107,7 +107,8 @@ def _dumps_exactly(value: Any) -> bytes:
 def dumps_for_web(value: Any) -> bytes:
     """Write strict JSON for browsers and ``jq``: numbers that JSON lacks become ``null``.
 
-    A byte of a file name that is no UTF-8 is escaped as the lone surrogate that Python uses for it.
+    A byte of a file name that is no UTF-8 is escaped as the lone surrogate that Python uses for it. A
+    ``orjson.Fragment`` is text that is JSON already.
     """
     try:
         return orjson.dumps(value)
@@ -120,6 +121,8 @@ def _finite(value: Any) -> Any:
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
+    if isinstance(value, orjson.Fragment):
+        return orjson.loads(orjson.dumps(value))
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -26,6 +26,9 @@ class Rest(Protocol):
     def make_rest(self) -> dict[str, Any]:
         """Their values by name, each of them new, so that the model may do with them as it likes."""
 
+    def rest_as_json(self) -> dict[str, bytes] | None:
+        """Their values as JSON text that any parser reads; None where there is none such."""
+
 
 def assemble(
     model: type[M], fields: dict[str, Any], fields_set: set[str], rest: Rest | None = None
@@ -46,6 +49,14 @@ def assemble(
     if rest is not None:
         _set(made, "_rest", rest)
     return made
+
+
+def peek(model: BaseModel) -> tuple[dict[str, Any], Rest | None]:
+    """The fields that a model has in memory, and what will make the others; None when it has all of them.
+
+    For who can do without the others, such as a serializer that takes their JSON. The dict is the model's own.
+    """
+    return _present.__get__(model), getattr(model, "_rest", None)
 
 
 class LazyModel(BaseModel):

@@ -442,8 +442,9 @@ class TestRefusals:
 WORKERS = 4
 
 SEPARATE_CLIENT = """
-import sys, time
+import json, sys, time
 from jobcache import JobCache
+from jobcache.jsontext import dumps_for_web
 from tests.integration.test_web import digest
 from jobcache.web.answers import show_job
 
@@ -452,7 +453,7 @@ ends = time.monotonic() + float(seconds)
 with JobCache(url, namespace=namespace) as cache:
     while time.monotonic() < ends:
         page = cache.page(limit=200)
-        jobs = [show_job(job) for job in page.jobs]
+        jobs = json.loads(dumps_for_web([show_job(job) for job in page.jobs]))
         answer = {"jobs": jobs, "total": page.total, "cursor": page.cursor}
         print("jobs", page.freshness.epoch, page.freshness.generation, digest(answer))
         stats = cache.get_dashboard_stats()

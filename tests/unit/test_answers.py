@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import pickle
 import typing
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from pydantic.json_schema import JsonSchemaMode
 
 from jobcache import HardwareInfo, JobId, JobMetadata, JobStatus, jsontext
 from jobcache.codec import JOB_FIELDS, ParsedJob, Vantage, encode_job
+from jobcache.web.answers import show_job
 
 JOB = JobMetadata(
     name="n",
@@ -192,3 +194,32 @@ def test_ids_of_any_bytes() -> None:
     made = ParsedJob(job, [fields.get(name) for name in JOB_FIELDS]).build(VANTAGE)
     assert made.id == job
     assert made.metadata_path == "/s/\udcff/g/n\n/r/metadata.json"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"a": [1, {"b": None}], "t": "\u00fc"},
+        {"nan": math.nan},
+        {"lone": "\ud800"},
+        {"big": 2**70},
+        {},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["n", "\udcff"], ids=["a name", "a name that is no UTF-8"])
+def test_json_for_the_web_whether_anyone_looked_or_not(config: dict[str, Any], name: str) -> None:
+    job = parsed(JOB.model_copy(update={"config": config, "name": name}))
+    quick, whole = job.build(VANTAGE), job.build(VANTAGE)
+    _ = whole.config
+    text = jsontext.dumps_for_web([show_job(quick)])
+    assert json.loads(text) == json.loads(jsontext.dumps_for_web([show_job(whole)]))
+    (shown,) = json.loads(text)
+    assert shown.keys() == JobMetadata.model_fields.keys() | {"id", "duration", "is_stale"}
+    assert shown["hardware"] == JOB.hardware.model_dump()
+
+
+def test_json_for_the_web_parses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = parsed().build(VANTAGE)
+    monkeypatch.setattr(ParsedJob, "make_rest", None)
+    assert b'"config":{"a":[1,{"b":2}]}' in jsontext.dumps_for_web(show_job(job))

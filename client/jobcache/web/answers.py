@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+import orjson
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -14,8 +15,8 @@ from starlette.responses import Response
 from starlette.types import Message, Send
 
 from jobcache.errors import CacheNotReady, CacheUnavailable, JobCacheError
-from jobcache.ids import decode_name
 from jobcache.jsontext import dumps_for_web
+from jobcache.lazy import peek
 from jobcache.models import Freshness, JobMetadata
 from jobcache.web.query import BadParameter
 
@@ -26,12 +27,21 @@ RETRY = {"Retry-After": "2"}
 def show_job(job: JobMetadata) -> dict[str, Any]:
     """A job as JSON: its fields, its id as a path, and what follows from them."""
     return {
-        **json_fields(job),
-        "id": decode_name(job.id.path),
+        **_job_fields(job),
+        "id": "/".join(job.id),
         "duration": job.duration,
         "is_stale": job.is_stale,
-        "hardware": json_fields(job.hardware),
     }
+
+
+def _job_fields(job: JobMetadata) -> dict[str, Any]:
+    # Most of the text is the config's, and it is JSON already: it need not be parsed to be written again.
+    fields, rest = peek(job)
+    texts = None if rest is None else rest.rest_as_json()
+    if texts is None:
+        return {**json_fields(job), "hardware": json_fields(job.hardware)}
+    fragments = {name: orjson.Fragment(text) for name, text in texts.items()}
+    return {**_with_texts_of_times(fields.items()), **fragments}
 
 
 def json_fields(model: BaseModel) -> dict[str, Any]:
@@ -39,8 +49,12 @@ def json_fields(model: BaseModel) -> dict[str, Any]:
 
     ``model_dump()`` would copy every config, and in JSON mode replace the bytes in its keys that are no UTF-8.
     """
+    return _with_texts_of_times(model)
+
+
+def _with_texts_of_times(fields: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return {
-        name: value.isoformat() if isinstance(value, datetime) else value for name, value in model
+        name: value.isoformat() if isinstance(value, datetime) else value for name, value in fields
     }
 
 
