@@ -34,8 +34,10 @@ from jobcache.scripts import read_jobs_script, read_script
 from jobcache.source import Answer, Source, build
 from jobcache.stamp import Stamp
 
-MOST_AT_ONCE = 1000
-"""Most running jobs that are read in the step that finds them; of most of them only the revision travels."""
+MOST_RUNNING = 5000
+"""Most running jobs of which the step that finds them tells the revision: some milliseconds of the server's time."""
+MOST_RUNNING_READ = 500
+"""Most of them that are read whole in that step."""
 
 
 def read_status(status: JobStatus | str | None) -> JobStatus | None:
@@ -182,7 +184,8 @@ def get_running_jobs(source: Source) -> Plan[Answer[list[JobMetadata]]]:
             (keys.meta, keys.running),
             (
                 *since.arguments(whole=known is not None),
-                MOST_AT_ONCE,
+                MOST_RUNNING,
+                MOST_RUNNING_READ,
                 keys.full(names.JOB_PREFIX),
             ),
         )

@@ -662,6 +662,24 @@ class TestMemo:
         rig.settle()
         assert_agrees(rig)
 
+    @pytest.mark.parametrize(("told", "read"), [(4, 3), (9, 3), (20, 7), (20, 20)])
+    def test_many_running_jobs_come_in_parts(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch, told: int, read: int
+    ) -> None:
+        monkeypatch.setattr("jobcache.queries.MOST_RUNNING", told)
+        monkeypatch.setattr("jobcache.queries.MOST_RUNNING_READ", read)
+        monkeypatch.setattr("jobcache.queries.CHUNK", 5)
+        monkeypatch.setattr("jobcache.listing.CHUNK", 5)
+        for number in range(13):
+            write_run(rig.status_dir, ("p", "g", "n", f"r{number:02}"), status="running")
+        rig.refresh()
+        for change, count in (("r03", 13), ("r20", 14)):
+            assert_agrees(rig)
+            write_run(rig.status_dir, ("p", "g", "n", change), status="running", job_key="changed")
+            rig.refresh()
+            assert len(rig.cache.get_running_jobs()) == count
+        assert_agrees(rig)
+
     def test_no_memo_and_a_tiny_one_give_the_same_answers(self, rig: Rig) -> None:
         for number in range(250):
             write_run(rig.status_dir, ("p", f"g{number % 3}", "n", f"r{number:03}"))
