@@ -77,11 +77,8 @@ def _queries(result: Mapping[str, Any], rows: Rows) -> str:
     table = [
         [
             *(f"`{query}`", _amount(rows[f"{query}, warm"], "baseline")),
-            *(
-                _amount(rows[f"{query}, cold"], "project"),
-                _amount(rows[f"{query}, warm"], "project"),
-            ),
-            *(_judged(rows[f"{query}, cold"]), _judged(rows[f"{query}, warm"])),
+            *(_amount(rows[f"{query}, {mode}"], "project") for mode in _MODES),
+            *(_judged(rows[f"{query}, {mode}"]) for mode in _MODES),
             *([] if scale is None else [_grown(rows[f"scale: {query}, warm"])]),
         ]
         for query in QUERIES
@@ -89,10 +86,8 @@ def _queries(result: Mapping[str, Any], rows: Rows) -> str:
     heads = [
         "",
         "in-process",
-        "cold",
-        "warm",
-        "ratio, cold",
-        "ratio, warm",
+        *_MODES,
+        *(f"ratio, {mode}" for mode in _MODES),
         *([grown] if grown else []),
     ]
     ping = rows["get_job beside PING"]
@@ -215,6 +210,8 @@ def _memory(_: Mapping[str, Any], rows: Rows) -> str:
         + _table(["", *servers], settings)
     )
 
+
+_MODES = ("cold", "warm", "unchanged")
 
 _INDEXES = {
     "jobs": ("jobs",),

@@ -12,6 +12,8 @@ from tests.bench.rows import Row, timing_row
 from tests.bench.setting import Setting
 from tests.bench.tree import MeasuredTree
 
+MODES = ("warm", "unchanged", "cold")
+"""How much of an answer a client knows: its jobs but for what was written meanwhile, all of it, or nothing."""
 WARM_SAMPLES = 10
 """Of a warm client in a round, so that switching between processes weighs little."""
 COLD_SAMPLES = 3
@@ -61,7 +63,7 @@ def measure(setting: Setting, baseline: Peer, client: Peer) -> list[Row]:
         timings = _time(setting, query, baseline, client)
         rows += [
             timing_row("queries", f"{query.name}, {mode}", timings["baseline"], timings[mode], note)
-            for mode in ("warm", "cold")
+            for mode in MODES
         ]
     rows.append(_beside_ping(setting, client))
     return rows
@@ -76,7 +78,8 @@ def _time(setting: Setting, query: Query, baseline: Peer, client: Peer) -> dict[
         ),
         "cold": partial(cold_samples, client, call),
         # The client goes on from the cold call, so that it is warm by now.
-        "warm": partial(client.ask, "time", **call, repeat=WARM_SAMPLES, number=1),
+        "warm": partial(client.ask, "time_after_writes", **call, repeat=WARM_SAMPLES),
+        "unchanged": partial(client.ask, "time", **call, repeat=WARM_SAMPLES, number=1),
     }
     return alternate(contestants, rounds=setting.effort.rounds, seconds=setting.effort.seconds)
 
@@ -118,7 +121,10 @@ def measure_traffic(setting: Setting, client: Peer) -> list[Row]:
     rows = []
     for query in all_queries(setting.tree):
         client.ask("renew")
-        rows += [_traffic_row(setting, query, client, mode) for mode in ("cold", "warm")]
+        for mode in ("cold", "warm", "unchanged"):
+            if mode == "warm":
+                client.ask("write")
+            rows.append(_traffic_row(setting, query, client, mode))
     return rows
 
 

@@ -168,7 +168,7 @@ def _time(effort: Effort, *sides: tuple[Query, Peer]) -> dict[str, Timing]:
         call = {"method": query.method, "arguments": query.arguments}
         contestants[f"{size} cold"] = partial(cold_samples, client, call)
         # The client goes on from the cold call, so that it is warm by now.
-        warm = partial(client.ask, "time", **call, repeat=WARM_SAMPLES, number=1)
+        warm = partial(client.ask, "time_after_writes", **call, repeat=WARM_SAMPLES)
         contestants[f"{size} warm"] = warm
     return alternate(contestants, rounds=effort.rounds, seconds=effort.seconds)
 

@@ -11,6 +11,7 @@ from redis.connection import AbstractConnection
 from jobcache import JobCache
 from jobcache.connect import connect
 from jobcache.endpoint import Endpoint
+from jobcache.keys import Keys
 from tests.bench.measure import take_samples
 from tests.bench.roles import idle
 
@@ -35,6 +36,19 @@ class Role(idle.Role):
     def time(self, method: str, arguments: dict[str, Any], repeat: int, number: int) -> list[float]:
         """Samples of a query, in seconds a call."""
         return take_samples(self._call(method, arguments), repeat=repeat, number=number)
+
+    def time_after_writes(self, method: str, arguments: dict[str, Any], repeat: int) -> list[float]:
+        """The same, each right after something was written that the answer does not hold."""
+        call = self._call(method, arguments)
+        samples: list[float] = []
+        for _ in range(repeat):
+            self.write()
+            samples += take_samples(call)
+        return samples
+
+    def write(self) -> None:
+        """Have the cache be of another generation, as any write does."""
+        self._bare.execute_command("HINCRBY", Keys(self._namespace).meta, "generation", 1)
 
     def ping(self, repeat: int) -> list[float]:
         """Samples of a PING on a connection like the client's, in seconds."""
