@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any, Self
 
 from jobcache import JobCache
-from jobcache.endpoint import Endpoint
+from jobcache.connection.endpoint import Endpoint
 from jobcache.keys import Keys
 from jobcache_refresher.clock import Clock
-from jobcache_refresher.lease import Lease
-from jobcache_refresher.patience import PatientScanner
+from jobcache_refresher.publish.lease import Lease
+from jobcache_refresher.publish.server import Server
+from jobcache_refresher.publish.store import Store
 from jobcache_refresher.reconcile import Reconciler, Wanted
-from jobcache_refresher.scanner import Scanner
-from jobcache_refresher.scope import Scope
-from jobcache_refresher.server import Server
+from jobcache_refresher.scan.patience import PatientScanner
+from jobcache_refresher.scan.scanner import Scanner
+from jobcache_refresher.scan.scope import Scope
+from jobcache_refresher.scan.tree import Tree
 from jobcache_refresher.settings import Settings
-from jobcache_refresher.store import Store
-from jobcache_refresher.tree import Tree
 
 
 class SteppedClock:

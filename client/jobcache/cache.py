@@ -9,17 +9,16 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from jobcache import changefeed, queries, totals, writes
-from jobcache.attempt import FAILURES, Attempt
-from jobcache.breaker import Breaker
-from jobcache.budget import check_deadline
-from jobcache.connect import make_pool, pool_size
-from jobcache.dialogue import ServerTraits, converse, unavailable
-from jobcache.endpoint import Endpoint
+from jobcache.connection.attempt import FAILURES, Attempt
+from jobcache.connection.breaker import Breaker
+from jobcache.connection.budget import check_deadline
+from jobcache.connection.connect import make_pool, pool_size
+from jobcache.connection.dialogue import ServerTraits, converse, unavailable
+from jobcache.connection.endpoint import Endpoint
+from jobcache.connection.pool import Pool
+from jobcache.connection.process import PerProcess
 from jobcache.errors import JobCacheError
 from jobcache.keys import Keys
-from jobcache.lastgood import LastGood, check_stale_if_error, make_last_good
-from jobcache.memo import Memo
 from jobcache.models import (
     Change,
     DashboardStats,
@@ -30,11 +29,12 @@ from jobcache.models import (
     JobStatus,
     ProjectSummary,
 )
-from jobcache.plan import Command, Pause, Plan
-from jobcache.pool import Pool
-from jobcache.process import PerProcess
-from jobcache.source import Answer, Query, Source
-from jobcache.stamp import Stamp
+from jobcache.plans import changefeed, queries, totals, writes
+from jobcache.plans.lastgood import LastGood, check_stale_if_error, make_last_good
+from jobcache.plans.memo import Memo
+from jobcache.plans.plan import Command, Pause, Plan
+from jobcache.plans.source import Answer, Query, Source
+from jobcache.plans.stamp import Stamp
 
 T = TypeVar("T")
 

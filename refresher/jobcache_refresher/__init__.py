@@ -1,7 +1,7 @@
 """The refresher: the one process that reads the status directory, and writes what it finds into Redis.
 
-The way of a file: ``tree`` (filesystem) -> ``scanner`` (discover, fingerprint, read) -> ``parse`` -> ``diff`` (pure)
--> ``store`` (Redis, fenced by ``lease``). ``reconcile`` is one round of it, ``refresher`` the life around the rounds.
+The way of a file: ``scan`` (list, fingerprint, read, parse) -> ``publish`` (difference, store, audit).
+``watching`` hints where to look. ``reconcile`` is one round of it, ``refresher`` the life around the rounds.
 """
 
 from jobcache_refresher.embedded import EmbeddedServer

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from jobcache.keys import Keys
 from jobcache_refresher.clock import Clock
-from jobcache_refresher.lookout import Dirty, Lookout
+from jobcache_refresher.publish.server import Server
 from jobcache_refresher.reconcile import Wanted
 from jobcache_refresher.requests import RequestInbox, Requests
-from jobcache_refresher.scope import Scope
-from jobcache_refresher.server import Server
+from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.settings import Settings
+from jobcache_refresher.watching.dirty import Dirty
+from jobcache_refresher.watching.lookout import Lookout
 
 RELAXED = 3.0
 """Poll intervals between two polls while inotify tells of changes."""

@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from redis.exceptions import ResponseError
 
 from jobcache.models import CacheState
-from jobcache_refresher.audit import Auditor
 from jobcache_refresher.clock import Clock
-from jobcache_refresher.diff import Operation, diff
-from jobcache_refresher.guard import RootFaultError
-from jobcache_refresher.patience import FilesystemHungError, PatientScanner
-from jobcache_refresher.records import Fields, Record, Records
-from jobcache_refresher.scanner import Readings, Scan, Scanner, recall
-from jobcache_refresher.scope import Scope
-from jobcache_refresher.server import EpochError
+from jobcache_refresher.publish.audit import Auditor
+from jobcache_refresher.publish.diff import Operation, diff
+from jobcache_refresher.publish.records import Fields, Record, Records
+from jobcache_refresher.publish.server import EpochError
+from jobcache_refresher.publish.store import Outcome, Place, Store
+from jobcache_refresher.scan.guard import RootFaultError
+from jobcache_refresher.scan.patience import FilesystemHungError, PatientScanner
+from jobcache_refresher.scan.scanner import Readings, Scan, Scanner, recall
+from jobcache_refresher.scan.scope import Scope
+from jobcache_refresher.scan.snapshot import Snapshot
 from jobcache_refresher.settings import Settings
-from jobcache_refresher.snapshot import Snapshot
 from jobcache_refresher.status import Status
-from jobcache_refresher.store import Outcome, Place, Store
 
 log = logging.getLogger(__name__)
 

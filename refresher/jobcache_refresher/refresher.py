@@ -19,18 +19,18 @@ from jobcache.ids import decode_name
 from jobcache.keys import Keys
 from jobcache_refresher.agenda import Agenda, Errand
 from jobcache_refresher.clock import Clock
-from jobcache_refresher.lease import Lease
-from jobcache_refresher.mounts import fs_type_of
-from jobcache_refresher.patience import FilesystemHungError, PatientScanner, StoppedError
+from jobcache_refresher.publish.lease import Lease
+from jobcache_refresher.publish.server import EpochError, FencedError, Server
+from jobcache_refresher.publish.store import Store
 from jobcache_refresher.reconcile import Reconciler
-from jobcache_refresher.scanner import Scanner
-from jobcache_refresher.scope import Scope
-from jobcache_refresher.server import EpochError, FencedError, Server
+from jobcache_refresher.scan.patience import FilesystemHungError, PatientScanner, StoppedError
+from jobcache_refresher.scan.scanner import Scanner
+from jobcache_refresher.scan.scope import Scope
+from jobcache_refresher.scan.snapshot import APART
+from jobcache_refresher.scan.tree import Tree
 from jobcache_refresher.settings import Settings
-from jobcache_refresher.snapshot import APART
 from jobcache_refresher.status import Status
-from jobcache_refresher.store import Store
-from jobcache_refresher.tree import Tree
+from jobcache_refresher.watching.mounts import fs_type_of
 from jobcache_refresher.workers import Workers
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from redis.exceptions import RedisError
 
 from jobcache.keys import Keys
-from jobcache.writes import REQUESTS_CAP
-from jobcache_refresher.server import Server
+from jobcache.plans.writes import REQUESTS_CAP
+from jobcache_refresher.publish.server import Server
 
 log = logging.getLogger(__name__)
 

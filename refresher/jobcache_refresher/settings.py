@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from jobcache.credentials import PASSWORD_FILE_VARIABLE
-from jobcache.endpoint import URL_VARIABLES, Endpoint, mask_password
+from jobcache.connection.credentials import PASSWORD_FILE_VARIABLE
+from jobcache.connection.endpoint import URL_VARIABLES, Endpoint, mask_password
 from jobcache.errors import ConfigError
 from jobcache.keys import check_namespace
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from jobcache.scripts import read_script, write_script
-from jobcache_refresher.scripts import fenced_script, lease_script
+from jobcache.plans.scripts import read_script, write_script
+from jobcache_refresher.publish.scripts import fenced_script, lease_script
 
 SLOW_FROM = 500
 """Microseconds from which a command is logged as slow during a measurement."""

@@ -27,10 +27,10 @@ from jobcache_refresher.demo.runs import (
     make_run_id,
     wandb_line,
 )
-from jobcache_refresher.logs import find_address
-from jobcache_refresher.parse import parse_metadata
-from jobcache_refresher.records import Fields
-from jobcache_refresher.tree import Fingerprint
+from jobcache_refresher.publish.records import Fields
+from jobcache_refresher.scan.logs import find_address
+from jobcache_refresher.scan.parse import parse_metadata
+from jobcache_refresher.scan.tree import Fingerprint
 
 _HOUR = 3600.0
 _DAY = 24 * _HOUR

@@ -25,8 +25,8 @@ from jobcache import (
     JobStatus,
     SchemaMismatch,
 )
-from jobcache_refresher.scope import Scope
-from jobcache_refresher.tree import Fingerprint, Tree
+from jobcache_refresher.scan.scope import Scope
+from jobcache_refresher.scan.tree import Fingerprint, Tree
 from tests.contract.compare import assert_agrees, names_of
 from tests.harness import Rig
 from tests.servers import RunningServer
@@ -666,10 +666,10 @@ class TestMemo:
     def test_many_running_jobs_come_in_parts(
         self, rig: Rig, monkeypatch: pytest.MonkeyPatch, told: int, read: int
     ) -> None:
-        monkeypatch.setattr("jobcache.queries.MOST_RUNNING", told)
-        monkeypatch.setattr("jobcache.queries.MOST_RUNNING_READ", read)
-        monkeypatch.setattr("jobcache.queries.CHUNK", 5)
-        monkeypatch.setattr("jobcache.listing.CHUNK", 5)
+        monkeypatch.setattr("jobcache.plans.queries.MOST_RUNNING", told)
+        monkeypatch.setattr("jobcache.plans.queries.MOST_RUNNING_READ", read)
+        monkeypatch.setattr("jobcache.plans.queries.CHUNK", 5)
+        monkeypatch.setattr("jobcache.plans.listing.CHUNK", 5)
         for number in range(13):
             write_run(rig.status_dir, ("p", "g", "n", f"r{number:02}"), status="running")
         rig.refresh()

@@ -8,9 +8,9 @@ from importlib.resources import files
 import pytest
 from redis import Redis
 
-from jobcache_refresher.diff import Operation, put
-from jobcache_refresher.server import EpochError, FencedError
-from jobcache_refresher.store import Place, Store
+from jobcache_refresher.publish.diff import Operation, put
+from jobcache_refresher.publish.server import EpochError, FencedError
+from jobcache_refresher.publish.store import Place, Store
 from tests.harness import Rig
 from tests.servers import RunningServer
 from tests.trees import Names, write_run

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from jobcache_refresher.scope import Scope
+from jobcache_refresher.scan.scope import Scope
 from tests.contract.compare import assert_agrees
 from tests.harness import Rig
 from tests.servers import RunningServer

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from jobcache_refresher.tree import Directory, Fingerprint, Tree
+from jobcache_refresher.scan.tree import Directory, Fingerprint, Tree
 
 
 class FaultyTree(Tree):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobcache import CacheState
-from jobcache_refresher.scope import Scope
+from jobcache_refresher.scan.scope import Scope
 from tests.contract.compare import assert_agrees, names_of
 from tests.faults.faulty import FaultyTree, under
 from tests.harness import Rig

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobcache import JobStatus
-from jobcache_refresher.scope import Scope
+from jobcache_refresher.scan.scope import Scope
 from tests.contract.compare import names_of
 from tests.harness import Rig
 from tests.servers import RunningServer

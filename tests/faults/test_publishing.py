@@ -11,8 +11,8 @@ import pytest
 import redis
 
 from jobcache import CacheNotReady, JobMetadata
-from jobcache_refresher.patience import StoppedError
-from jobcache_refresher.tree import Fingerprint, Tree
+from jobcache_refresher.scan.patience import StoppedError
+from jobcache_refresher.scan.tree import Fingerprint, Tree
 from tests.contract.compare import assert_agrees
 from tests.harness import Rig
 from tests.servers import RunningServer

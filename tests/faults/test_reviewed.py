@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from jobcache import CacheState, ChangeKind
-from jobcache_refresher.logs import LogSearch
-from jobcache_refresher.scope import Scope
+from jobcache_refresher.scan.logs import LogSearch
+from jobcache_refresher.scan.scope import Scope
 from tests.contract.compare import assert_agrees, names_of
 from tests.harness import Rig
 from tests.servers import RunningServer

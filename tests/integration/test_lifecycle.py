@@ -23,7 +23,7 @@ from redis import Redis
 
 from jobcache import CacheNotReady, CacheState, CacheUnavailable, ConfigError, JobCache, JobStatus
 from jobcache_refresher import EmbeddedServer, LocalJobCache, Refresher
-from jobcache_refresher.tree import Tree
+from jobcache_refresher.scan.tree import Tree
 from tests.contract.compare import names_of
 from tests.faults.faulty import FaultyTree
 from tests.programs import REFRESHER, environment

@@ -67,12 +67,14 @@ def patched(statements: str) -> Args:
 
 
 HANGS = "import threading\ndef hang(*args): threading.Event().wait()\n"
-HANGS_IN_SCAN = patched(f"{HANGS}from jobcache_refresher.tree import Tree\nTree.read_whole = hang")
+HANGS_IN_SCAN = patched(
+    f"{HANGS}from jobcache_refresher.scan.tree import Tree\nTree.read_whole = hang"
+)
 HANGS_AT_START = patched(
     f"{HANGS}from jobcache_refresher.settings import Settings\nSettings.check_status_dir = hang"
 )
 READS_SLOWLY = patched(
-    "import time\nfrom jobcache_refresher.tree import Tree\nread = Tree.read_whole\n"
+    "import time\nfrom jobcache_refresher.scan.tree import Tree\nread = Tree.read_whole\n"
     "def slowly(*args):\n    time.sleep(0.02)\n    return read(*args)\nTree.read_whole = slowly"
 )
 DENIED = patched(

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from jobcache import AsyncJobCache, CacheState, CacheUnavailable, ConfigError, JobCache
-from jobcache.connect import connect, make_async_pool, make_pool
-from jobcache.credentials import PASSWORD_FILE_VARIABLE
-from jobcache.endpoint import Endpoint
+from jobcache.connection.connect import connect, make_async_pool, make_pool
+from jobcache.connection.credentials import PASSWORD_FILE_VARIABLE
+from jobcache.connection.endpoint import Endpoint
 from jobcache_refresher import LocalJobCache, Refresher
 from jobcache_refresher.settings import Settings
 from tests.contract.compare import assert_agrees, names_of

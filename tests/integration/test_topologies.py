@@ -22,7 +22,7 @@ from jobcache import (
     JobCache,
 )
 from jobcache_refresher import Refresher
-from jobcache_refresher.scope import Scope
+from jobcache_refresher.scan.scope import Scope
 from tests.contract.compare import assert_agrees, names_of
 from tests.harness import Rig
 from tests.programs import JOBCACHE, run

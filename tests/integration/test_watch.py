@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
-from jobcache_refresher import lookout as lookout_module
-from jobcache_refresher import watch
-from jobcache_refresher.lookout import Dirty, Lookout
-from jobcache_refresher.mounts import events_are_complete, fs_type_of
-from jobcache_refresher.watch import Watcher
+from jobcache_refresher.watching import lookout as lookout_module
+from jobcache_refresher.watching import watch
+from jobcache_refresher.watching.dirty import Dirty
+from jobcache_refresher.watching.lookout import Lookout
+from jobcache_refresher.watching.mounts import events_are_complete, fs_type_of
+from jobcache_refresher.watching.watch import Watcher
 from tests.trees import write_raw, write_run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
@@ -594,7 +595,7 @@ def test_falls_back_when_the_root_is_lost_and_watches_again_when_it_is_back(
 
 def test_says_so_without_watchdog(status_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     local(status_dir)
-    monkeypatch.delitem(sys.modules, "jobcache_refresher.watch")
+    monkeypatch.delitem(sys.modules, "jobcache_refresher.watching.watch")
     monkeypatch.setitem(sys.modules, "watchdog.observers.inotify_c", None)
     lookout = Lookout(str(status_dir), "watchdog", lambda: None)
     assert lookout.drain() == Dirty()

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from jobcache.breaker import (
+from jobcache.connection.breaker import (
     FIRST_PAUSE,
     FIRST_PAUSE_AFTER_WAITING,
     LONGEST_PAUSE,

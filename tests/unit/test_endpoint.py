@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from jobcache import ConfigError, JobCache
-from jobcache.endpoint import Endpoint, mask_password
+from jobcache.connection.endpoint import Endpoint, mask_password
 
 
 def test_where_a_url_is_looked_for() -> None:

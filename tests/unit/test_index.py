@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobcache import ConfigError, JobId, JobStatus, keys
-from jobcache.header import Header
 from jobcache.index import Standing, filter_indexes, index_entries, listings
 from jobcache.keys import KEY_TABLE, Keys
-from jobcache.scripts import read_jobs_script, read_script, write_script
-from jobcache_refresher.scripts import fenced_script, lease_script
+from jobcache.plans.header import Header
+from jobcache.plans.scripts import read_jobs_script, read_script, write_script
+from jobcache_refresher.publish.scripts import fenced_script, lease_script
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from jobcache import lastgood
 from jobcache.codec import Vantage
 from jobcache.errors import CacheNotReady, CacheUnavailable, JobCacheError, SchemaMismatch
-from jobcache.lastgood import MOST_ANSWERS, LastGood
 from jobcache.models import CacheState, Freshness
-from jobcache.source import ANSWER_OVERHEAD, Answer
-from jobcache.stamp import Stamp
+from jobcache.plans import lastgood
+from jobcache.plans.lastgood import MOST_ANSWERS, LastGood
+from jobcache.plans.source import ANSWER_OVERHEAD, Answer
+from jobcache.plans.stamp import Stamp
 from tests.unit.test_breaker import Time
 
 AWAY = CacheUnavailable("away")

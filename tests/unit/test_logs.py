@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from jobcache_refresher.logs import LONGEST_LINE, LogSearch, find_address
+from jobcache_refresher.scan.logs import LONGEST_LINE, LogSearch, find_address
 
 URL = "https://wandb.ai/lab/p/runs/1"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobcache import JobMetadata, JobStatus
 from jobcache.codec import JOB_FIELDS, ParsedJob, encode_job
-from jobcache.memo import KnownAnswer, Memo
+from jobcache.plans.memo import KnownAnswer, Memo
 
 JOB = JobMetadata(
     name="n",

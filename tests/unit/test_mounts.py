@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jobcache_refresher import mounts
-from jobcache_refresher.mounts import (
+from jobcache_refresher.watching import mounts
+from jobcache_refresher.watching.mounts import (
     Mount,
     choose_mode,
     events_are_complete,

@@ -9,7 +9,7 @@ import pytest
 
 from jobcache import JobStatus
 from jobcache.codec import Description
-from jobcache_refresher.parse import UnparsableError, parse_metadata
+from jobcache_refresher.scan.parse import UnparsableError, parse_metadata
 
 UTC = ZoneInfo("UTC")
 

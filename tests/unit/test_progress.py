@@ -10,7 +10,7 @@ from io import StringIO
 
 import pytest
 
-from jobcache_refresher.progress import Bar, LogLines, ScanProgress, display_on
+from jobcache_refresher.cli.progress import Bar, LogLines, ScanProgress, display_on
 
 
 class Recorder:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
-from jobcache.endpoint import Endpoint
-from jobcache.route import (
+from jobcache.connection.endpoint import Endpoint
+from jobcache.connection.route import (
     Address,
     AskFailedError,
     ClusterRoute,

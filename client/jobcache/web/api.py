@@ -12,13 +12,13 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from jobcache.aio import AsyncJobCache
-from jobcache.cursor import Cursor
 from jobcache.errors import CacheNotReady, CacheUnavailable, ConfigError, SchemaMismatch
 from jobcache.keys import check_namespace
-from jobcache.lastgood import check_stale_if_error
-from jobcache.listing import CHUNK
 from jobcache.models import Freshness
-from jobcache.queries import read_status
+from jobcache.plans.cursor import Cursor
+from jobcache.plans.lastgood import check_stale_if_error
+from jobcache.plans.listing import CHUNK
+from jobcache.plans.queries import read_status
 from jobcache.web.answers import (
     EXCEPTION_HANDLERS,
     RETRY,

@@ -9,8 +9,8 @@ from typing import Any
 from redis.connection import AbstractConnection
 
 from jobcache import JobCache
-from jobcache.connect import connect
-from jobcache.endpoint import Endpoint
+from jobcache.connection.connect import connect
+from jobcache.connection.endpoint import Endpoint
 from jobcache.keys import Keys
 from tests.bench.measure import take_samples
 from tests.bench.roles import idle

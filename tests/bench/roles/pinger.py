@@ -7,8 +7,8 @@ import os
 import threading
 import time
 
-from jobcache.connect import connect
-from jobcache.endpoint import Endpoint
+from jobcache.connection.connect import connect
+from jobcache.connection.endpoint import Endpoint
 from tests.bench.roles import idle
 
 PAUSE = 0.001

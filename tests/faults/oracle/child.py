@@ -12,7 +12,8 @@ import os
 import sys
 import time
 
-from jobcache_refresher import cli, refresher, server
+from jobcache_refresher import cli, refresher
+from jobcache_refresher.publish import server
 from tests.faults.faulty import FaultyTree
 
 HANG = "hang"

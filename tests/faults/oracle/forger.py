@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from jobcache.endpoint import Endpoint
+from jobcache.connection.endpoint import Endpoint
 from jobcache_refresher.clock import Clock
-from jobcache_refresher.diff import put
-from jobcache_refresher.lease import Lease
-from jobcache_refresher.server import EpochError, FencedError, Server
-from jobcache_refresher.store import Place as StorePlace
-from jobcache_refresher.store import Store
+from jobcache_refresher.publish.diff import put
+from jobcache_refresher.publish.lease import Lease
+from jobcache_refresher.publish.server import EpochError, FencedError, Server
+from jobcache_refresher.publish.store import Place as StorePlace
+from jobcache_refresher.publish.store import Store
 from tests.faults.oracle.place import Place
 from tests.faults.oracle.watcher import Watcher
 from tests.trees import Names

@@ -1,0 +1,72 @@
+"""``jobcache doctor``: the examination of a namespace, and how it is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.exceptions import NoPermissionError
+
+from jobcache.cache import JobCache
+from jobcache.cli import doctor, printable
+from jobcache.errors import CacheUnavailable
+
+AUDIT_FIELDS = ("audited_at", "audit_findings", "repaired_at", "repaired")
+"""What ``meta`` says of the refresher's audits."""
+
+
+class Checkup(JobCache):
+    """A client that looks at the keys themselves."""
+
+    def examine(self) -> doctor.Report:
+        """Examine everything that this user may see."""
+        try:
+            return self._answer(doctor.examine(self._source))
+        except CacheUnavailable as error:
+            if not isinstance(error.__cause__, NoPermissionError):
+                raise
+        report = self._answer(doctor.examine(self._source, every_key=False))
+        report.notes.append("keys that belong to nothing were not looked for: SCAN is denied")
+        return report
+
+    def audit(self, timeout: float) -> dict[str, str]:
+        """Have the refresher compare everything with what it published, and repair it.
+
+        Returns what it says of that.
+
+        Raises:
+            CacheUnavailable: it did not within so many seconds.
+        """
+        fields = self._answer(doctor.request_audit(self._source, timeout))
+        return {name: fields[name] for name in AUDIT_FIELDS if name in fields}
+
+
+def checkup_document(report: doctor.Report) -> dict[str, Any]:
+    """A report as JSON."""
+    return {
+        "healthy": not report.findings,
+        "jobs": report.jobs,
+        "keys": report.keys,
+        "findings": [
+            {"kind": kind, "count": count, "examples": report.examples[kind]}
+            for kind, count in sorted(report.findings.items())
+        ],
+        "notes": report.notes,
+    }
+
+
+def show_checkup(document: dict[str, Any]) -> str:
+    """The same for a person to read."""
+    lines = []
+    if audit := document.get("audit"):
+        before = sum(finding["count"] for finding in document["before"]["findings"])
+        lines.append(f"before: {before} findings")
+        lines.append(f"audit: {audit.get('audit_findings', '0')} findings")
+        if audit.get("repaired"):
+            lines.append(f"last repair: {audit['repaired']}")
+    for finding in document["findings"]:
+        lines.append(f"{finding['count']} x {finding['kind']}")
+        lines += [f"  {example}" for example in finding["examples"]]
+    lines += [f"note: {note}" for note in document["notes"]]
+    verdict = "nothing is wrong" if document["healthy"] else "something is wrong"
+    lines.append(f"{document['jobs']} jobs, {document['keys']} other keys: {verdict}")
+    return "".join(f"{printable(line)}\n" for line in lines)

@@ -1,0 +1,437 @@
+"""The commands of the ``jobcache`` program."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from jobcache.cache import JobCache
+from jobcache.cli import EXIT_CODES, Exit, complain, emit, printable
+from jobcache.cli.checkup import Checkup, checkup_document, show_checkup
+from jobcache.cli.tables import PIPE_WIDTH, Screen, show_age, show_facts, show_job, show_jobs
+from jobcache.connection.endpoint import Endpoint
+from jobcache.errors import CacheNotReady, ConfigError
+from jobcache.ids import JobId, decode_name
+from jobcache.jsontext import dumps_for_web
+from jobcache.keys import check_namespace
+from jobcache.models import DashboardStats, Freshness, JobMetadata, JobStatus
+
+DEADLINE = 3.0
+"""Seconds that one exchange with the server may take."""
+DEFAULT_LIMIT = 20
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class Connection:
+    """What the global options say; each may stand before or after the sub-command."""
+
+    url: str | None = None
+    password_file: str | None = None
+    namespace: str | None = None
+    json: bool = False
+
+    def cache(self) -> Checkup:
+        """The cache that the options, else the environment, name.
+
+        Raises:
+            ConfigError: the URL or the namespace cannot be used.
+        """
+        return Checkup(
+            self.url,
+            namespace=self.checked_namespace(),
+            deadline=DEADLINE,
+            password_file=self.password_file,
+        )
+
+    def checked_namespace(self) -> str:
+        """The namespace.
+
+        Raises:
+            ConfigError: it cannot be used; the message names the flag or the variable.
+        """
+        setting, value = "--namespace", self.namespace
+        if value is None:
+            setting, value = "JOBCACHE_NAMESPACE", os.environ.get("JOBCACHE_NAMESPACE") or "default"
+        try:
+            return check_namespace(value)
+        except ConfigError as error:
+            raise ConfigError(f"{setting}{str(error).removeprefix('namespace')}") from None
+
+    def show(self, document: Any, text: Callable[[Screen], str]) -> None:
+        """Write the document as JSON, or what a person reads."""
+        if self.json:
+            emit(dumps_for_web(document).decode() + "\n")
+            return
+        terminal = sys.stdout.isatty()
+        emit(text(Screen(shutil.get_terminal_size().columns if terminal else PIPE_WIDTH, terminal)))
+
+
+def _note(context: click.Context, option: click.Parameter, value: Any) -> None:
+    if value not in (None, False):
+        setattr(context.ensure_object(Connection), str(option.name), value)
+
+
+def _shared_option(*names: str, **attributes: Any) -> Callable[[C], C]:
+    return click.option(*names, expose_value=False, callback=_note, **attributes)
+
+
+def connection_options(command: C) -> C:
+    """``--url``, ``--password-file``, ``--namespace`` and ``--json``, kept in the context's ``Connection``."""
+    url = _shared_option("--url", help="Redis URL.  [JOBCACHE_REDIS_URL, else REDIS_URL]")
+    password_file = _shared_option(
+        "--password-file",
+        metavar="PATH",
+        help="File with the password, for a URL without one.  [JOBCACHE_REDIS_PASSWORD_FILE]",
+    )
+    namespace = _shared_option(
+        "--namespace",
+        metavar="NAME",
+        help="Which of the caches in one Redis.  [JOBCACHE_NAMESPACE, else default]",
+    )
+    as_json = _shared_option("--json", is_flag=True, help="One JSON document on stdout.")
+    return url(password_file(namespace(as_json(command))))
+
+
+def _check_finite(_: click.Context, option: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value * 3600):
+        raise click.BadParameter(f"{value} is not a number from 0.", param=option)
+    return value
+
+
+pass_connection = click.make_pass_decorator(Connection, ensure=True)
+
+
+@click.group(
+    epilog=EXIT_CODES.format(failed="get, delete: there is no such job"),
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@connection_options
+@click.version_option(package_name="jobcache", message="%(version)s")
+def root() -> None:
+    """Look at the jobs in a jobcache, and at the cache itself.
+
+    Errors go to stderr, one line each. The options below may also stand after the command.
+    """
+
+
+# The cache itself
+
+
+@root.command()
+@connection_options
+@pass_connection
+def info(connection: Connection) -> int:
+    """Show how fresh the cache is, what it holds and who fills it.
+
+    Also before it is ready, with the progress of the first scan; the exit code is then 4.
+    """
+    cache = connection.cache()
+    fresh, meta = cache.freshness(), cache.meta()
+    try:
+        stats = cache.get_dashboard_stats()
+    except CacheNotReady:
+        stats = None
+    document = _info(connection, fresh, meta, stats)
+    connection.show(document, lambda screen: show_facts(_info_lines(document, fresh), screen))
+    return Exit.NOT_READY if stats is None else Exit.OK
+
+
+@root.command()
+@click.option("--wait", is_flag=True, help="Return once a scan that began after now has completed.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    callback=_check_finite,
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait.",
+)
+@connection_options
+@pass_connection
+def refresh(connection: Connection, wait: bool, timeout: float) -> None:
+    """Ask the refresher for a scan of the whole tree."""
+    fresh = connection.cache().refresh(wait=wait, timeout=timeout)
+    said = "scanned" if wait else "asked for a scan; the last one completed"
+    connection.show(
+        fresh.model_dump(mode="json"),
+        lambda _: f"{said} {show_age(fresh.age)}, generation {fresh.generation}\n",
+    )
+
+
+@root.command()
+@click.option(
+    "--repair", is_flag=True, help="Have the refresher compare everything, and repair it."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    callback=_check_finite,
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for the refresher.",
+)
+@connection_options
+@pass_connection
+def doctor(connection: Connection, repair: bool, timeout: float) -> int:
+    """Examine whether hashes, indexes and sums agree with each other.
+
+    Only reads, and may run at any time. The exit code is 1 if anything is wrong; with --repair, if anything still is.
+    """
+    checkup = connection.cache()
+    report = checkup.examine()
+    document = checkup_document(report)
+    if repair:
+        audit = checkup.audit(timeout)
+        report = checkup.examine()
+        document = {"before": document, "audit": audit, **checkup_document(report)}
+    connection.show(document, lambda _: show_checkup(document))
+    return Exit.FAILED if report.findings else Exit.OK
+
+
+# Jobs
+
+
+@root.command()
+@click.option("--project", help="Only of this project.")
+@click.option("--group", help="Only of groups with this name.")
+@click.option(
+    "--status",
+    type=click.Choice([status.value for status in JobStatus]),
+    help="Only with this status.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=DEFAULT_LIMIT,
+    show_default=True,
+    help="At most that many.",
+)
+@click.option("--all", "every", is_flag=True, help="No limit.")
+@click.option("--running", is_flag=True, help="Only running ones with a fresh heartbeat.")
+@click.option(
+    "--recent",
+    type=click.FloatRange(min=0),
+    callback=_check_finite,
+    metavar="HOURS",
+    help="Only those that started within so many hours before the last scan.",
+)
+@connection_options
+@pass_connection
+def ls(connection: Connection, /, limit: int, every: bool, **filters: Any) -> None:
+    """List jobs, newest start first. A stale one says it runs, but is not heard of any more."""
+    wanted = Wanted(limit=None if every else limit, **filters)
+    cache = connection.cache()
+    jobs = wanted.jobs(cache)
+    fresh = cache.last_freshness
+    assert fresh is not None
+    document = {
+        "jobs": [_job_document(job) for job in jobs],
+        "freshness": fresh.model_dump(mode="json"),
+    }
+
+    def text(screen: Screen) -> str:
+        table = show_jobs(jobs, screen)
+        return table + _footer(wanted.more(cache, len(jobs)), fresh) if screen.terminal else table
+
+    connection.show(document, text)
+
+
+@root.command()
+@click.argument("job", nargs=-1, required=True)
+@connection_options
+@pass_connection
+def get(connection: Connection, job: tuple[str, ...]) -> int:
+    """Show one job.
+
+    JOB is PROJECT/GROUP/NAME/RUN_ID, or the four names apart.
+    """
+    names = _job_id(job)
+    found = connection.cache().get_job(*names)
+    if found is None:
+        return _absent(names)
+    connection.show(_job_document(found), lambda screen: show_job(found, screen))
+    return Exit.OK
+
+
+@root.command()
+@click.argument("job", nargs=-1, required=True)
+@connection_options
+@pass_connection
+def delete(connection: Connection, job: tuple[str, ...]) -> int:
+    """Drop a job whose files were removed.
+
+    If they are still there, it comes back with the next scan.
+    """
+    names = _job_id(job)
+    deleted = connection.cache().delete_job(*names)
+    if not deleted:
+        return _absent(names)
+    document = {"id": _shown(names), "deleted": True}
+    connection.show(document, lambda _: f"deleted {printable(_shown(names))}\n")
+    return Exit.OK
+
+
+@root.command()
+@click.argument("job", nargs=-1, required=True)
+@connection_options
+@pass_connection
+def invalidate(connection: Connection, job: tuple[str, ...]) -> None:
+    """Have the refresher read a job again, or discover it."""
+    names = _job_id(job)
+    connection.cache().invalidate(*names)
+    document = {"id": _shown(names), "invalidated": True}
+    connection.show(document, lambda _: f"asked to read {printable(_shown(names))} again\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which jobs ``ls`` lists."""
+
+    project: str | None
+    group: str | None
+    status: str | None
+    running: bool
+    recent: float | None
+    limit: int | None
+
+    def jobs(self, cache: JobCache) -> list[JobMetadata]:
+        """The jobs, newest start first.
+
+        Raises:
+            click.UsageError: the options contradict each other.
+        """
+        if self.running and self.status not in (None, JobStatus.RUNNING.value):
+            raise click.UsageError(f"--running excludes --status {self.status}.")
+        if self.recent is None and not self.running:
+            return cache.list_all_jobs(self.project, self.group, self.status, self.limit)
+        if self.recent is None:
+            found = cache.get_running_jobs()
+        else:
+            filtered = self.running or self.project or self.group or self.status
+            found = cache.get_recent_jobs(self.recent, None if filtered else self.limit)
+        return [job for job in found if self._matches(job)][: self.limit]
+
+    def more(self, cache: JobCache, listed: int) -> int:
+        """How many jobs the limit left out, as far as a look at the indexes tells."""
+        if self.recent is not None or self.running or listed != self.limit:
+            return 0
+        return cache.page(self.project, self.group, self.status, limit=1).total - listed
+
+    def _matches(self, job: JobMetadata) -> bool:
+        return (
+            self.project in (None, job.project)
+            and self.group in (None, job.group)
+            and self.status in (None, job.status.value)
+            and not (self.running and (job.status is not JobStatus.RUNNING or job.is_stale))
+        )
+
+
+def _job_id(names: tuple[str, ...]) -> JobId:
+    parts = tuple(names[0].rstrip("/").split("/")) if len(names) == 1 else names
+    job = JobId.of(*parts) if len(parts) == 4 else None
+    if job is None:
+        raise click.UsageError(
+            f"JOB={'/'.join(names)!r}: name a job as PROJECT/GROUP/NAME/RUN_ID, or by four names."
+        )
+    return job
+
+
+def _shown(job: JobId) -> str:
+    return decode_name(job.path)
+
+
+def _absent(job: JobId) -> int:
+    complain("jobcache", f"no such job: {_shown(job)}")
+    return Exit.FAILED
+
+
+def _job_document(job: JobMetadata) -> dict[str, Any]:
+    return {
+        **job.model_dump(mode="json"),
+        "id": _shown(job.id),
+        "duration": job.duration,
+        "is_stale": job.is_stale,
+    }
+
+
+def _footer(more: int, fresh: Freshness) -> str:
+    lines = [f"and {more} more: --limit, --all"] if more > 0 else []
+    if fresh.reason:
+        lines.append(f"last scan {show_age(fresh.age)}: {printable(fresh.reason)}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _info(
+    connection: Connection, fresh: Freshness, meta: dict[str, str], stats: DashboardStats | None
+) -> dict[str, Any]:
+    counted = {"projects", "total_checkpoints"}
+    return {
+        "url": Endpoint.find(connection.url).shown,
+        "namespace": connection.checked_namespace(),
+        **fresh.model_dump(mode="json"),
+        "schema": _number(meta, "schema"),
+        "status_dir": meta.get("status_dir"),
+        "mode": meta.get("mode"),
+        "policy_warning": meta.get("policy_warning") or None,
+        "repaired": meta.get("repaired"),
+        "refresher": meta.get("refresher"),
+        "scan_seconds": _number(meta, "scan_seconds"),
+        "errors": _number(meta, "errors"),
+        "held": _number(meta, "held"),
+        "scanned": _number(meta, "scanned"),
+        "total": _number(meta, "total"),
+        "projects": None if stats is None else len(stats.projects),
+        "counts": None if stats is None else stats.model_dump(mode="json", exclude=counted),
+    }
+
+
+def _number(meta: dict[str, str], field: str) -> float | int | None:
+    text = meta.get(field)
+    if text is None:
+        return None
+    return int(text) if text.isdecimal() else float(text)
+
+
+def _info_lines(document: dict[str, Any], fresh: Freshness) -> dict[str, str]:
+    lines = {
+        name: str(document[name])
+        for name in ("url", "namespace", "state", "reason", "status_dir", "mode", "refresher")
+        if document[name]
+    }
+    if document["policy_warning"]:
+        lines["warning"] = document["policy_warning"]
+    if document["repaired"]:
+        lines["last repair"] = document["repaired"]
+    lines["last scan"] = show_age(fresh.age)
+    if document["scan_seconds"] is not None:
+        lines["last scan"] += f", in {document['scan_seconds']:.1f} s"
+    if document["total"] is not None:
+        lines["scanning"] = f"{document['scanned']} of {document['total']} runs"
+    for name in ("generation", "epoch", "schema"):
+        lines[name] = str(document[name] or "-")
+    if document["errors"]:
+        lines["errors"] = f"{document['errors']} files or directories could not be read"
+    if document["counts"] is not None:
+        lines |= _count_lines(document["counts"], document["projects"])
+    return lines
+
+
+def _count_lines(counts: dict[str, int], projects: int) -> dict[str, str]:
+    statuses = ("running", "stale", "completed", "failed", "preempted", "unknown")
+    return {
+        "jobs": f"{counts['total_jobs']} in {projects} projects",
+        "by status": ", ".join(f"{counts[name]} {name}" for name in statuses if counts[name]),
+        "active chips": str(counts["active_chips"]),
+    }

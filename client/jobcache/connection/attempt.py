@@ -1,0 +1,108 @@
+"""One exchange as the breaker sees it: whether it may be tried, and what its end says of the server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from jobcache.connection.breaker import Breaker, OutageError
+
+
+class PoolExhaustedError(Exception):
+    """Every connection was in use for as long as there was time; says nothing of the server."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"no connection came free in time: all {size} are in use")
+
+
+class NotInChargeError(RedisConnectionError):
+    """Another server has taken over: connect anew."""
+
+
+FAILURES = (RedisError, OSError, OutageError, PoolExhaustedError)
+"""What the I/O of a conversation may raise."""
+
+_ANSWERS = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError)
+"""What a server says; redis-py counts some of it among lost connections."""
+_TIMEOUTS = (RedisTimeoutError, TimeoutError)
+_OUTAGES = (RedisConnectionError, OSError)
+
+
+def is_worth_another(error: RedisConnectionError, is_fresh: bool) -> bool:
+    """Whether to try once more: on a connection that was kept and may have been closed meanwhile, or elsewhere."""
+    if isinstance(error, NotInChargeError):
+        return True
+    return not is_fresh and not isinstance(error, _ANSWERS)
+
+
+def describe(error: BaseException) -> str:
+    """What an error says to a person."""
+    return str(error) or ("no answer in time" if isinstance(error, TimeoutError) else repr(error))
+
+
+class Attempt:
+    """Around an exchange: ``with Attempt(breaker, ...) as attempt``.
+
+    Args:
+        breaker: what is known of the server.
+        patience: seconds without an answer that speak against the server. Less, where the rest of a budget was
+            short, says nothing.
+        drop: closes idle connections. Those that lead to where nobody answers may lead nowhere as well, and each
+            would cost a deadline.
+
+    Raises:
+        OutageError: on entering, when the server is away.
+    """
+
+    __slots__ = ("_asked_at", "_breaker", "_drop", "_patience", "_ticket")
+
+    def __init__(self, breaker: Breaker, patience: float, drop: Callable[[], None]) -> None:
+        self._breaker = breaker
+        self._patience = patience
+        self._drop = drop
+        self._ticket: object | None = None
+        self._asked_at = 0.0
+
+    def __enter__(self) -> Self:
+        self._ticket = self._breaker.enter()
+        return self
+
+    def begin(self) -> None:
+        """Right before asking, after having waited for one's turn.
+
+        Raises:
+            OutageError: the server was found to be away meanwhile.
+        """
+        self._breaker.recheck(self._ticket)
+        self._asked_at = time.monotonic()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None or isinstance(error, _ANSWERS):
+            self._breaker.succeeded()
+        elif isinstance(error, _TIMEOUTS):
+            if time.monotonic() - self._asked_at < self._patience:
+                self._breaker.left(self._ticket)
+            else:
+                self._breaker.failed(self._ticket, describe(error), silently=True)
+                self._drop()
+        elif isinstance(error, _OUTAGES):
+            self._breaker.failed(self._ticket, describe(error))
+        else:
+            self._breaker.left(self._ticket)

@@ -1,0 +1,122 @@
+"""Connections for an endpoint, sync and async: the one place where pools are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from redis import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio.retry import Retry as AioRetry
+from redis.backoff import NoBackoff
+from redis.connection import UnixDomainSocketConnection
+from redis.retry import Retry
+
+from jobcache.connection import connections as kinds
+from jobcache.connection.aiopool import AsyncPool
+from jobcache.connection.connections import Guide
+from jobcache.connection.endpoint import Endpoint, Topology
+from jobcache.connection.pool import Pool
+from jobcache.connection.route import Route
+from jobcache.errors import ConfigError
+
+_KINDS: Mapping[Any, Any] = {
+    Connection: kinds.TcpConnection,
+    SSLConnection: kinds.TlsConnection,
+    UnixDomainSocketConnection: kinds.UnixConnection,
+}
+_AIO_KINDS: Mapping[Any, Any] = {
+    Connection: kinds.AioTcpConnection,
+    SSLConnection: kinds.AioTlsConnection,
+    UnixDomainSocketConnection: kinds.AioUnixDomainConnection,
+}
+_OF_A_POOL = ("max_connections", "timeout")
+_OWN_TIMES = ("socket_timeout", "socket_connect_timeout")
+"""Options of redis-py in whose place a budget stands."""
+
+
+def pool_size(endpoint: Endpoint, max_connections: int) -> int:
+    """How many connections a pool may have: what the URL says, else what the caller does.
+
+    Raises:
+        ConfigError: none.
+    """
+    size: int = endpoint.server_options.get("max_connections", max_connections)
+    if size < 1:
+        raise ConfigError(f"max_connections={size}: use a whole number from 1")
+    return size
+
+
+def make_pool(endpoint: Endpoint, *, size: int) -> Pool:
+    """A pool of connections that keep to the budget of each exchange. Nothing is connected yet."""
+    options = _common_options(endpoint, Retry(NoBackoff(), 0))
+    kind = _KINDS[options.pop("connection_class", Connection)]
+    if route := endpoint.route():
+        options["guide"] = _guide(endpoint, route, kind)
+        encrypted = issubclass(kind, SSLConnection)
+        kind = kinds.RoutedTlsConnection if encrypted else kinds.RoutedConnection
+        if endpoint.topology is Topology.SENTINEL:
+            options["redis_connect_func"] = kinds.require_primary
+    return Pool(partial(kind, **options), size)
+
+
+def make_async_pool(endpoint: Endpoint, *, size: int) -> AsyncPool:
+    """The same for one event loop."""
+    options = _common_options(endpoint, AioRetry(NoBackoff(), 0))
+    options |= dict.fromkeys(_OWN_TIMES)
+    kind = _AIO_KINDS[options.pop("connection_class", Connection)]
+    if route := endpoint.route():
+        options["guide"] = _guide(endpoint, route, kind, no_times=True)
+        encrypted = issubclass(kind, kinds.AioTlsConnection)
+        kind = kinds.AioRoutedTlsConnection if encrypted else kinds.AioRoutedConnection
+        if endpoint.topology is Topology.SENTINEL:
+            options["redis_connect_func"] = kinds.require_primary_async
+    return AsyncPool(partial(kind, **options), size)
+
+
+def connect(endpoint: Endpoint, *, deadline: float, max_connections: int) -> Redis:
+    """A client of redis-py with a pool of its own, for whom its time-outs will do. Nothing is connected yet.
+
+    Args:
+        endpoint: where to.
+        deadline: seconds that each operation on a socket may take.
+        max_connections: size of the pool; callers beyond it wait, half as long.
+    """
+    options = endpoint.options(deadline=deadline, max_connections=max_connections)
+    if endpoint.credentials is not None:
+        options["credential_provider"] = endpoint.credentials
+    options |= endpoint.server_options
+    kind = options.pop("connection_class", Connection)
+    if route := endpoint.route():
+        encrypted = issubclass(kind, SSLConnection)
+        options["guide"] = _guide(endpoint, route, _KINDS[kind], seconds=deadline / 2)
+        kind = kinds.RoutedTlsConnection if encrypted else kinds.RoutedConnection
+        if endpoint.topology is Topology.SENTINEL:
+            options["redis_connect_func"] = kinds.require_primary
+    return Redis.from_pool(BlockingConnectionPool(connection_class=kind, **options))
+
+
+def _common_options(endpoint: Endpoint, retry: Any) -> dict[str, Any]:
+    options: dict[str, Any] = {"protocol": 2, "client_name": "jobcache", "retry": retry}
+    if endpoint.credentials is not None:
+        options["credential_provider"] = endpoint.credentials
+    options |= endpoint.server_options
+    for name in _OF_A_POOL:
+        options.pop(name, None)
+    return options
+
+
+def _guide(
+    endpoint: Endpoint, route: Route, kind: Any, *, seconds: float = 0.0, no_times: bool = False
+) -> Guide:
+    options: dict[str, Any] = {
+        name: value for name, value in endpoint.server_options.items() if name.startswith("ssl_")
+    }
+    if no_times:
+        options |= dict.fromkeys(_OWN_TIMES)
+    credentials = endpoint.credentials
+    if endpoint.topology is Topology.SENTINEL:
+        credentials = endpoint.sentinel_credentials
+    return Guide(
+        route, seconds, kind, {**options, "credential_provider": credentials, "protocol": 2}
+    )

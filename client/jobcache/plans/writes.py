@@ -1,0 +1,128 @@
+"""The calls that write, as plans: deletions, and what a client asks of the refresher.
+
+Also how index entries are told to a script; the refresher tells them in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from jobcache.codec import JOB_FIELDS, decode_standing
+from jobcache.errors import CacheUnavailable
+from jobcache.ids import JobId
+from jobcache.index import Entry, Listing, index_entries, listings
+from jobcache.keys import Keys
+from jobcache.models import Freshness
+from jobcache.plans.header import Header
+from jobcache.plans.plan import Ask, Pause, Plan, Run
+from jobcache.plans.queries import freshness
+from jobcache.plans.scripts import read_jobs_script, write_script
+from jobcache.plans.source import Answer, Source
+
+CHANGES_CAP = 10_000
+"""Entries that the change feed keeps, about."""
+REQUESTS_CAP = 1_000
+"""Entries that the stream of requests keeps, about."""
+
+
+def delete_job(
+    source: Source, project: str, group: str, name: str, run_id: str
+) -> Plan[Answer[bool]]:
+    """Delete a run from the cache; the answer is whether it was there."""
+    job = _require_id(project, group, name, run_id)
+    keys = source.keys
+    while True:
+        reply = yield Run(read_jobs_script("job"), (keys.meta, keys.job(job)), (b"",))
+        header = Header(reply[0]).require_ready(source.where)
+        revision, entries = _known(job, reply[1])
+        reply = yield Run(
+            write_script("delete"),
+            (keys.meta, keys.job(job), keys.tombstones, keys.changes, keys.requests),
+            (
+                header.epoch,
+                job.path,
+                revision,
+                CHANGES_CAP,
+                REQUESTS_CAP,
+                keys.prefix,
+                *removal_args(entries),
+                *listing_args(listings(job)),
+            ),
+        )
+        if reply[1] != b"changed":
+            return _outcome(reply[1] == b"deleted", Header(reply[0]))
+
+
+def _outcome(was_there: bool, header: Header) -> Answer[bool]:
+    return Answer(lambda _: was_there, header)
+
+
+def _known(job: JobId, row: Sequence[Any]) -> tuple[bytes, frozenset[Entry]]:
+    """The revision and the index entries of a job that ``job.lua`` read; empty if there is none."""
+    if not row:
+        return b"", frozenset()
+    revision, values = row
+    fields = {
+        name: value for name, value in zip(JOB_FIELDS, values, strict=True) if value is not None
+    }
+    return revision, index_entries(job, decode_standing(fields))
+
+
+def invalidate(source: Source, project: str, group: str, name: str, run_id: str) -> Plan[None]:
+    """Ask the refresher to read a run again."""
+    job = _require_id(project, group, name, run_id)
+    yield _request(source.keys, b"invalidate", job.path)
+
+
+def refresh(source: Source, wait: bool, timeout: float) -> Plan[Freshness]:
+    """Ask for a scan of everything, and wait for one that began after the request."""
+    request = yield _request(source.keys, b"refresh", b"")
+    if not wait:
+        return (yield from freshness(source))
+    waited = 0.0
+    while True:
+        done = yield Ask((b"HGET", source.keys.meta, b"request_position"))
+        if done is not None and stream_position(done) >= stream_position(request):
+            return (yield from freshness(source))
+        if waited >= timeout:
+            raise CacheUnavailable(
+                f"no refresher completed a scan of {source.where} within {timeout:g} s"
+            )
+        waited = yield Pause(0.05)
+
+
+def stream_position(raw: bytes) -> tuple[int, int]:
+    """A stream id in the order of the stream."""
+    milliseconds, sequence = raw.split(b"-")
+    return int(milliseconds), int(sequence)
+
+
+def removal_args(entries: Iterable[Entry]) -> list[bytes | int]:
+    """Index entries as arguments of a script that removes them."""
+    flat = [part for entry in entries for part in (entry.key, entry.member)]
+    return [len(flat) // 2, *flat]
+
+
+def listing_args(several: Iterable[Listing]) -> list[bytes | int]:
+    """Listings as arguments of a script that settles them."""
+    flat: list[bytes | int] = []
+    count = 0
+    for listing in several:
+        count += 1
+        flat += [listing.listing, listing.member, len(listing.witnesses), *listing.witnesses]
+    return [count, *flat]
+
+
+def _request(keys: Keys, request: bytes, path: bytes) -> Ask:
+    cap = (b"MAXLEN", b"~", REQUESTS_CAP)
+    return Ask((b"XADD", keys.requests, *cap, b"*", b"request", request, b"id", path))
+
+
+def _require_id(project: str, group: str, name: str, run_id: str) -> JobId:
+    job = JobId.of(project, group, name, run_id)
+    if job is None:
+        raise ValueError(
+            f"{'/'.join((project, group, name, run_id))!r}: no directory can bear these names"
+        )
+    return job

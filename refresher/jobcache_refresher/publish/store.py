@@ -1,0 +1,294 @@
+"""Redis as the refresher writes it. Every write shows the fencing token and the epoch, and the server judges both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any, NamedTuple, TypeVar
+
+from redis.exceptions import RedisError
+
+from jobcache import keys as names
+from jobcache.errors import SchemaMismatch
+from jobcache.ids import JobId
+from jobcache.index import Listing, format_score, listings
+from jobcache.keys import SCHEMA_VERSION, Keys
+from jobcache.models import CacheState, ChangeKind
+from jobcache.plans.writes import CHANGES_CAP, listing_args
+from jobcache_refresher.clock import Clock
+from jobcache_refresher.publish.diff import Operation
+from jobcache_refresher.publish.inspection import Inspector
+from jobcache_refresher.publish.lease import Lease
+from jobcache_refresher.publish.mirror import Mirror, record_of
+from jobcache_refresher.publish.records import Record, Records
+from jobcache_refresher.publish.scripts import fenced_script
+from jobcache_refresher.publish.server import EpochError, Server
+from jobcache_refresher.workers import Outcome as Pending
+from jobcache_refresher.workers import Workers
+
+T = TypeVar("T")
+
+OPERATIONS_PER_STEP = 50
+"""Jobs that one step of the server changes; some milliseconds of its time."""
+KEYS_PER_DROP = 100
+"""Keys that one step drops: hashes as small as ours are freed at once, whatever UNLINK says."""
+LEAP = 1_000_000
+"""Generations that a failover may have lost; far more than are written while a replica lags behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the cache stood before a scan began."""
+
+    generation: int
+    now: float
+    """The server's clock, in epoch seconds."""
+
+
+class Outcome(NamedTuple):
+    """What became of an operation: ``ok``, or why nothing was done."""
+
+    operation: Operation
+    verdict: str
+    revision: bytes
+
+
+class Store:
+    """The keys of one namespace, written under a lease."""
+
+    def __init__(
+        self,
+        server: Server,
+        keys: Keys,
+        lease: Lease,
+        clock: Clock = Clock(),  # noqa: B008
+    ) -> None:
+        self.mirror = Mirror(server, keys, clock)
+        """What others publish."""
+        self._server = server
+        self._keys = keys
+        self._lease = lease
+        self._epoch = b""
+        self._sender = Workers(1, "jobcache-apply")
+        self._generation = 0
+        """The last that the server told of, within the epoch."""
+        self._written = 0
+        """That of the last write by a refresher."""
+        self._leaps = False
+        """Whether readers may have seen more than that, which a failover may have lost."""
+
+    def close(self) -> None:
+        """Let go of the threads that write and read."""
+        self._sender.close()
+        self.mirror.close()
+
+    def open(self) -> Records | None:
+        """Join the epoch that is under way, and give what it holds; None when there is none to join.
+
+        A server that went back within an epoch, as one that restarts from an old file, has none either.
+
+        Raises:
+            SchemaMismatch: a newer version of jobcache wrote it.
+        """
+        if self._server.ask(b"TYPE", self._keys.meta) not in {b"hash", b"none"}:
+            return None
+        wanted = (b"schema", b"epoch", b"generation", b"written", b"state")
+        schema, epoch, generation, written, state = self._server.ask(
+            b"HMGET", self._keys.meta, *wanted
+        )
+        if schema is not None and int(schema) > SCHEMA_VERSION:
+            raise SchemaMismatch(
+                f"namespace {self._keys.namespace!r} at {self._server.shown} holds schema version "
+                f"{int(schema)}, this refresher writes version {SCHEMA_VERSION}"
+            )
+        if epoch is None or int(schema or 0) != SCHEMA_VERSION:
+            return None
+        if state == CacheState.BUILDING.value.encode():
+            return None  # half of it may be of the epoch before, or was never written
+        stands = (int(generation or 0), int(written or 0))
+        if epoch == self._epoch and (stands[0] < self._generation or stands[1] < self._written):
+            return None
+        self._epoch, self._leaps = epoch, True
+        self._generation, self._written = stands
+        try:
+            return self.mirror.complete(epoch)
+        except EpochError:  # a key is of a wrong type
+            return None
+
+    def begin(self, fields: Mapping[str, str]) -> None:
+        """Begin a new epoch: readers are told to wait, and what was there is dropped."""
+        self._generation = self._written = 0
+        self._epoch, _ = self._server.run(
+            fenced_script("begin"),
+            (self._keys.lease, self._keys.meta, self._keys.changes),
+            (self._lease.value, "schema", SCHEMA_VERSION, *_flat(fields)),
+        )
+        for some in self._leftovers():
+            self._write("clear", (), some)
+
+    def place(self) -> Place:
+        """Where the cache stands.
+
+        Raises:
+            FencedError, EpochError: as every method below.
+        """
+        leap, self._leaps = LEAP if self._leaps else 0, False
+        generation, written, now = self._run("stand", (), (leap,))
+        if generation < self._generation or written < self._written:
+            raise EpochError(f"the cache went back to generation {generation}")
+        self._generation = generation + leap
+        self._written = self._generation if leap else written
+        return Place(self._generation, float(now))
+
+    def apply(
+        self, operations: Iterable[Operation], place: Place, *, announce: bool = True
+    ) -> Iterator[Outcome]:
+        """Apply changes that were found by a scan which began at ``place``; ``announce`` them in the change feed.
+
+        While the server is at one step, the next is made ready.
+        """
+        under_way: tuple[list[Operation], Pending[Any]] | None = None
+        try:
+            for some in _chunks(operations, OPERATIONS_PER_STEP):
+                args = self._step_args(some, place, announce)
+                before, under_way = under_way, (some, self._sender.submit(self._apply_step(args)))
+                if before is not None:
+                    yield from self._outcomes(*before)
+            if under_way is not None:
+                before, under_way = under_way, None
+                yield from self._outcomes(*before)
+        finally:
+            if under_way is not None:  # not while it may still write
+                under_way[1].wait()
+
+    def _step_args(
+        self, operations: list[Operation], place: Place, announce: bool
+    ) -> list[bytes | str | int]:
+        numbers: dict[tuple[bytes, ...], int] = {}
+        changes: list[bytes | str | int] = [len(operations)]
+        moved: dict[bytes, bytes] = {}
+        for operation in operations:
+            changes += _operation_args(operation, announce, numbers)
+            if operation.removed or operation.added:
+                # One of each group will do: the listings are those of all of it.
+                moved[operation.path.rsplit(b"/", 2)[0]] = operation.path
+        names_of: set[Listing] = set()
+        for path in moved.values():
+            names_of.update(listings(JobId.from_path(path)))
+        args: list[bytes | str | int] = [place.generation, CHANGES_CAP]
+        args += [self._keys.prefix, self._keys.full(names.JOB_PREFIX), len(numbers)]
+        for several in numbers:
+            args += [len(several), *several]
+        return args + changes + listing_args(names_of)
+
+    def _apply_step(self, args: list[bytes | str | int]) -> Callable[[], Any]:
+        return lambda: self._run("apply", (self._keys.changes, self._keys.tombstones), args)
+
+    def _outcomes(self, operations: list[Operation], step: Pending[Any]) -> Iterator[Outcome]:
+        generation, before, verdicts = step.result()
+        self._advance(generation, before)
+        revision = b"%d" % generation
+        for operation, verdict in zip(operations, verdicts, strict=True):
+            yield Outcome(operation, verdict.decode(), revision)
+
+    def complete(self, place: Place, stale_after: float, fields: Mapping[str, str]) -> float:
+        """Declare the scan that began at ``place`` complete; returns when, in epoch seconds of the server."""
+        keys = self._keys
+        generation, before, completed_at = self._run(
+            "complete",
+            (keys.tombstones, keys.running, keys.jobs),
+            (place.generation, repr(stale_after), keys.full(names.JOB_PREFIX), *_flat(fields)),
+        )
+        self._advance(generation, before)
+        return float(completed_at)
+
+    def _advance(self, generation: int, before: int) -> None:
+        """Every write makes the generation grow, unless the server went back to an older state in between.
+
+        Clients that delete make it grow as well; the write before, at least, must be there. (It may be one of which
+        the reply was lost.)
+        """
+        if generation <= self._generation or before < self._written:
+            raise EpochError(f"the cache went back to generation {generation}")
+        self._generation = self._written = generation
+
+    def report(self, fields: Mapping[str, str]) -> None:
+        """Set fields of ``meta`` between two completed scans; an empty value removes one."""
+        self._run("report", (), _flat(fields))
+
+    def reload(self, path: bytes) -> Record | None:
+        """One job as Redis holds it."""
+        return record_of(self._server.ask(b"HGETALL", self._keys.job(JobId.from_path(path))))
+
+    def field(self, name: str) -> bytes | None:
+        """One field of ``meta``."""
+        value: bytes | None = self._server.ask(b"HGET", self._keys.meta, name)
+        return value
+
+    def inspector(self) -> Inspector:
+        """Who looks at the same keys."""
+        return Inspector(self._server, self._keys, self._run, self._write)
+
+    def _write(
+        self, script: str, keys: Iterable[bytes], args: Iterable[bytes | str | float]
+    ) -> None:
+        generation, before = self._run(script, keys, args)
+        self._advance(generation, before)
+
+    def _run(self, script: str, keys: Iterable[bytes], args: Iterable[bytes | str | float]) -> Any:
+        if not self._epoch:
+            raise EpochError("no epoch was begun")
+        try:
+            return self._server.run(
+                fenced_script(script),
+                (self._keys.lease, self._keys.meta, *keys),
+                (self._lease.value, self._epoch, *args),
+            )
+        except (RedisError, OSError):
+            self._leaps = True  # it may have been done, and seen, and be lost
+            raise
+
+    def _leftovers(self) -> Iterator[list[bytes]]:
+        keep = {self._keys.lease, self._keys.meta, self._keys.changes, self._keys.requests}
+        cursor: bytes = b"0"
+        while True:
+            cursor, found = self._server.ask(
+                b"SCAN", cursor, b"MATCH", self._keys.prefix + b"*", b"COUNT", KEYS_PER_DROP
+            )
+            some = [key for key in found if key not in keep]
+            if some:
+                yield some
+            if int(cursor) == 0:
+                return
+
+
+def _operation_args(
+    operation: Operation, announce: bool, numbers: dict[tuple[bytes, ...], int]
+) -> list[bytes | str | int]:
+    """The arguments of one operation; lists of names that many have alike are numbered."""
+    deletes = operation.kind is ChangeKind.DELETED
+    args: list[bytes | str | int] = [
+        "del" if deletes else "put",
+        operation.path,
+        operation.expected_revision,
+        operation.kind.value if operation.visible and announce else "",
+    ]
+    if not deletes:
+        args += [numbers.setdefault(tuple(operation.set_fields), len(numbers) + 1)]
+        args += operation.set_fields.values()
+        args += [len(operation.dropped_fields), *operation.dropped_fields]
+    args += [len(operation.removed), *chain.from_iterable(operation.removed), len(operation.added)]
+    for keys, member, score in operation.added:
+        args += [numbers.setdefault(keys, len(numbers) + 1), format_score(score), member]
+    return args
+
+
+def _flat(mapping: Mapping[Any, Any]) -> list[Any]:
+    return list(chain.from_iterable(mapping.items()))
+
+
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    source = iter(items)
+    while some := list(islice(source, size)):
+        yield some

@@ -1,0 +1,1 @@
+"""From the status directory to the fields of a job: tree, discovery, reading, parsing."""

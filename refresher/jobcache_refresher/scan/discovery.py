@@ -1,0 +1,185 @@
+"""Which directories there are: those listed in this scan, as the schedule has it, and those known from before."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Set
+
+from jobcache_refresher.clock import Clock
+from jobcache_refresher.scan.guard import NOT_PROJECTS, RootGuard
+from jobcache_refresher.scan.schedule import ACTIVE_FOR, NAME_DEPTH, Schedule
+from jobcache_refresher.scan.scope import Scope
+from jobcache_refresher.scan.snapshot import (
+    APART,
+    CONFIRMATIONS,
+    NEVER,
+    ROOT,
+    RUN_DEPTH,
+    KnownDirectory,
+    KnownRun,
+    Snapshot,
+    join,
+)
+from jobcache_refresher.scan.tree import Directory, Tree
+from jobcache_refresher.text import shown
+from jobcache_refresher.workers import Workers
+
+log = logging.getLogger(__name__)
+
+
+class Discovery:
+    """Keeps the directories of a snapshot up to date.
+
+    ``settle`` is for how many seconds the filesystem may show old attributes.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        guard: RootGuard,
+        schedule: Schedule,
+        clock: Clock,
+        workers: Workers,
+        settle: float,
+    ) -> None:
+        self.snapshot = Snapshot()
+        self._tree = tree
+        self._guard = guard
+        self._schedule = schedule
+        self._clock = clock
+        self._workers = workers
+        self._settle = settle
+
+    def discover(self, scope: Scope, hints: Iterable[bytes], fresh_since: float) -> int:
+        """List what is due, from the root down; returns how many directories could not be listed.
+
+        Raises:
+            RootFaultError: the root cannot be believed. The snapshot is as before.
+        """
+        self._look_at_root()
+        pointed_at: set[bytes] = set()
+        for path in hints:
+            names = path.split(b"/")
+            pointed_at.update(
+                b"/".join(names[:depth]) for depth in range(1, min(len(names), NAME_DEPTH) + 1)
+            )
+        busy = self._busy_groups(fresh_since) if scope is Scope.POLL else set()
+        errors = 0
+        level = self.snapshot.present_below(ROOT)
+        while level:
+            due = [one for one in level if self._is_due(one, scope, pointed_at, busy)]
+            errors += self._list_all(due)
+            # Hints come often: what they cost must not grow with the tree.
+            parents = due if scope is Scope.HINTS else level
+            level = [below for one in parents for below in self.snapshot.present_below(one.path)]
+        return errors
+
+    def doubt(self, path: bytes) -> None:
+        """Something is gone from a directory: list it in the next scan."""
+        self.snapshot.directories[path].settled = False
+
+    def _look_at_root(self) -> None:
+        root = self.snapshot.directories[ROOT]
+        known = {name for name, missed in root.children.items() if missed < CONFIRMATIONS}
+        listed_at = self._clock.time()
+        self._absorb(root, self._guard.look(known), listed_at)
+
+    def _busy_groups(self, fresh_since: float) -> set[bytes]:
+        """Groups with a live run, or in which something changed lately."""
+        recent = self._clock.monotonic() - ACTIVE_FOR
+        busy = {
+            run.path.rsplit(b"/", 2)[0]
+            for run in self.snapshot.runs.values()
+            if run.is_live(fresh_since)
+        }
+        for directory in self.snapshot.directories.values():
+            if directory.changed_at > recent:
+                above = directory.depth == NAME_DEPTH
+                busy.add(directory.path.rpartition(b"/")[0] if above else directory.path)
+        return busy
+
+    def _is_due(
+        self, directory: KnownDirectory, scope: Scope, pointed_at: set[bytes], busy: set[bytes]
+    ) -> bool:
+        if directory.mtime_ns is None or scope is Scope.RELIST or directory.path in pointed_at:
+            return True
+        if scope is Scope.HINTS:
+            return False
+        changed = directory.shown_mtime_ns not in {None, directory.mtime_ns}
+        overdue = directory.list_at <= self._clock.monotonic() or directory.path in busy
+        return changed or overdue or not directory.settled or directory.doubtful
+
+    def _list_all(self, directories: list[KnownDirectory]) -> int:
+        errors = 0
+        listed_at = self._clock.time()
+        listings = self._workers.map(self._list, directories)
+        for directory, listing in zip(directories, listings, strict=True):
+            if isinstance(listing, FileNotFoundError):
+                self.doubt(directory.path.rpartition(b"/")[0])
+            elif isinstance(listing, OSError):
+                directory.settled = False
+                errors += 1
+                log.warning("%s: %s", shown(directory.path), listing.strerror or listing)
+            else:
+                self._absorb(directory, listing, listed_at)
+                interval = self._schedule.listing_interval(directory.depth, directory.path)
+                directory.list_at = self._clock.monotonic() + interval
+        return errors
+
+    def _list(self, directory: KnownDirectory) -> Directory | OSError:
+        try:
+            # Of a name's subdirectories, the runs, the mtimes tell nothing.
+            listing = self._tree.list_directory(
+                directory.path, with_mtimes=directory.depth < NAME_DEPTH
+            )
+        except OSError as error:
+            return error
+        if listing.device != self._guard.device:
+            return OSError("lies on another device")
+        return listing
+
+    def _absorb(self, directory: KnownDirectory, listing: Directory, listed_at: float) -> None:
+        children, found = directory.children, listing.subdirectories
+        if directory.path == ROOT:
+            found = {name: child for name, child in found.items() if name not in NOT_PROJECTS}
+        # A first listing is no news; else everything would count as busy after a start.
+        is_news = directory.mtime_ns is not None
+        if is_news and found.keys() != {name for name, missed in children.items() if missed == 0}:
+            directory.changed_at = self._clock.monotonic()
+        if missing := children.keys() - found.keys():
+            self._miss(directory, missing)
+        above, depth = join(directory.path, b""), directory.depth + 1
+        for name, child in found.items():
+            children[name] = 0
+            if depth == RUN_DEPTH:
+                self._meet_run(above + name, child.inode)
+            else:
+                self._meet_directory(above + name, depth, child.mtime_ns, is_news)
+        directory.mtime_ns = listing.mtime_ns
+        directory.settled = listing.mtime_ns / 1e9 + self._settle < listed_at
+
+    def _miss(self, directory: KnownDirectory, names: Set[bytes]) -> None:
+        now = self._clock.monotonic()
+        counts = now - directory.missed_at > APART
+        for name in names:
+            directory.children[name] = max(1, directory.children[name] + counts)
+        if counts:
+            directory.missed_at = now
+
+    def _meet_directory(self, path: bytes, depth: int, mtime_ns: int | None, is_news: bool) -> None:
+        known = self.snapshot.directories.get(path)
+        if known is None:
+            known = self.snapshot.directories[path] = KnownDirectory(path, depth)
+            if is_news:
+                known.changed_at = self._clock.monotonic()
+        known.shown_mtime_ns = mtime_ns
+
+    def _meet_run(self, path: bytes, inode: int) -> None:
+        run = self.snapshot.runs.get(path)
+        if run is None:
+            run = self.snapshot.runs[path] = KnownRun(path, self._clock.time())
+        if run.inode != inode:
+            # Another directory under the same name: nothing that is known of its file holds.
+            if run.inode != 0:
+                run.settled, run.look_at = False, NEVER
+            run.inode = inode

@@ -1,0 +1,207 @@
+"""From a run's directory to the fields of its hash: fingerprint, read if it changed, parse, search the log."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import TypeAlias
+
+from jobcache.codec import FINGERPRINT, LOG_NAME, METADATA_NAME, RUNNING, encode_description
+from jobcache.models import JobStatus
+from jobcache_refresher.clock import Clock
+from jobcache_refresher.publish.records import Fields
+from jobcache_refresher.scan.holds import Hold, Holds
+from jobcache_refresher.scan.parse import UnparsableError, parse_metadata
+from jobcache_refresher.scan.schedule import Schedule
+from jobcache_refresher.scan.snapshot import NEVER, KnownRun
+from jobcache_refresher.scan.tree import Fingerprint, TornReadError, Tree
+
+log = logging.getLogger(__name__)
+
+METADATA = METADATA_NAME.encode()
+LOG = LOG_NAME.encode()
+
+LOG_CHUNK = 256 << 10
+"""Most bytes of one log that one look searches, after its head."""
+LOG_HEAD = 16 << 10
+"""Bytes of a log that are searched first: the address usually stands early."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A run as it was just read: the fields of its hash, the fingerprint among them."""
+
+    fields: Fields
+    fingerprint: Fingerprint
+    settled: bool
+    beat: float | None
+    """Last heartbeat in epoch seconds if it says ``running``, else None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A run that could not be read."""
+
+    reason: str
+    passing: bool
+    """Whether the file was caught in the middle of being written, so that a second look may do."""
+
+
+class Unchanged:
+    """A run whose fingerprint is the same, or that has no file yet."""
+
+
+class FileMissing:
+    """A run's directory, listed whole, lacks the file that it had."""
+
+
+class DirectoryMissing:
+    """A run's directory is not where it was."""
+
+
+Finding: TypeAlias = Reading | Trouble | Unchanged | FileMissing | DirectoryMissing
+
+
+class Reader:
+    """Looks at one run at a time; safe to be called from several threads, for different runs.
+
+    Args:
+        tree: the status directory.
+        holds: descriptors of the directories of live runs.
+        zone: of the producer's naive timestamps.
+        clock: what time it is.
+        schedule: how often a log without news is looked at.
+        settle: seconds for which the filesystem may show old attributes.
+        metadata_cap: largest ``metadata.json`` that is read, in bytes.
+        log_cap: bytes of a log that are searched in all.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        holds: Holds,
+        zone: tzinfo | None,
+        clock: Clock,
+        schedule: Schedule,
+        *,
+        settle: float,
+        metadata_cap: int,
+        log_cap: int,
+    ) -> None:
+        self._tree = tree
+        self._holds = holds
+        self._zone = zone
+        self._clock = clock
+        self._schedule = schedule
+        self._settle = settle
+        self._metadata_cap = metadata_cap
+        self._log_cap = log_cap
+
+    def examine(self, run: KnownRun, *, forced: bool, live: bool) -> Finding:
+        """Look at a run; read it if its fingerprint changed or cannot be trusted yet, or if that is forced."""
+        try:
+            return self._look(run, forced, live)
+        except FileNotFoundError:
+            return self._look_for_file(run)
+        except TornReadError as error:
+            return Trouble(f"cannot be read: {error}", passing=True)
+        except OSError as error:
+            return Trouble(f"cannot be read: {error.strerror or error}", passing=False)
+        except UnparsableError as error:
+            return Trouble(f"{METADATA_NAME} is no job: {error}", passing=True)
+        except Exception as error:
+            return Trouble(f"{METADATA_NAME} cannot be kept: {error!r}", passing=False)
+
+    def _look(self, run: KnownRun, forced: bool, live: bool) -> Finding:
+        trusted = run.fingerprint is not None and run.settled and run.trouble is None
+        known = run.fingerprint if trusted and not forced else None
+        if not live:
+            self._holds.drop(run.path)
+        elif hold := self._holds.of(run.path, run.inode):
+            try:
+                return self._look_through(run, known, hold)
+            except OSError:
+                # What a held directory says may be of the past; the path decides.
+                self._holds.drop(run.path)
+        if known is not None and self._tree.fingerprint(run.path, METADATA) == known:
+            return Unchanged()
+        return self._read(run, None)
+
+    def _look_through(self, run: KnownRun, known: Fingerprint | None, hold: Hold) -> Finding:
+        if known is not None:
+            held = self._holds.fingerprint(hold)
+            if held == known:
+                return Unchanged()
+            if held is None and self._tree.fingerprint(run.path, METADATA, hold.directory) == known:
+                self._holds.renew(hold, METADATA)
+                return Unchanged()
+        reading = self._read(run, hold.directory)
+        self._holds.renew(hold, METADATA)
+        return reading
+
+    def _read(self, run: KnownRun, held: int | None) -> Reading:
+        read_at = self._clock.time()
+        fingerprint, raw = self._tree.read_whole(run.path, METADATA, self._metadata_cap, held)
+        job = parse_metadata(raw, self._zone)
+        runs = job.status is JobStatus.RUNNING
+        self._search_log(run, held, ended=not runs)
+        fields = encode_description(job, wandb_url=run.log.url, log_scanned=run.log.scanned)
+        fields[FINGERPRINT] = fingerprint.encode()
+        settled = self._is_settled(run, fingerprint, read_at)
+        return Reading(fields, fingerprint, settled, job.heartbeat_at if runs else None)
+
+    def _is_settled(self, run: KnownRun, fingerprint: Fingerprint, read_at: float) -> bool:
+        changed_at = fingerprint.mtime_ns / 1e9
+        if changed_at <= read_at + self._settle:
+            return changed_at + self._settle < read_at
+        # The writer's clock is ahead of this one: go by when this fingerprint was first met.
+        met_before = fingerprint == run.fingerprint
+        return met_before and self._clock.monotonic() - run.read_at > self._settle
+
+    def _search_log(self, run: KnownRun, held: int | None, *, ended: bool) -> None:
+        wanted = run.log.wants(self._log_cap)
+        now = self._clock.monotonic()
+        if (not wanted and run.log.scanned is not None) or (now < run.log_at and not ended):
+            return
+        before = run.log.scanned
+        chunk = LOG_CHUNK if before else LOG_HEAD
+        while self._search_chunk(run, held, min(wanted, chunk), ended=ended):
+            # A run that has ended is not looked at again soon: all of its log is searched at once.
+            if chunk == LOG_CHUNK and not ended:
+                break
+            wanted, chunk = run.log.wants(self._log_cap), LOG_CHUNK
+        if run.log.url is not None:
+            return
+        if run.log.scanned != before or run.log_since == NEVER:
+            run.log_since = now
+        # A log without news is looked at the more rarely, as a run without is.
+        quiet_for = now - run.log_since
+        run.log_at = now + self._schedule.quiet_interval(quiet_for, run.path) - self._schedule.poll
+
+    def _search_chunk(self, run: KnownRun, held: int | None, wanted: int, *, ended: bool) -> bool:
+        """Search a piece of the log; whether that led on, and there may be more."""
+        before = run.log.scanned or 0
+        try:
+            size, data = self._tree.read_part(run.path, LOG, before, wanted, held)
+        except OSError:
+            return False  # no log, or not now
+        run.log.feed(size, data, ended=ended)
+        return before < (run.log.scanned or 0) < size and run.log.wants(self._log_cap) > 0
+
+    def _look_for_file(self, run: KnownRun) -> Finding:
+        if run.fingerprint is None:
+            return Unchanged()
+        try:
+            listing = self._tree.list_directory(run.path)
+        except FileNotFoundError:
+            return DirectoryMissing()
+        except OSError as error:
+            return Trouble(f"cannot be listed: {error.strerror or error}", passing=False)
+        return Unchanged() if METADATA in listing.others else FileMissing()
+
+
+def beat_of(fields: Fields) -> float | None:
+    """The heartbeat of a running job in epoch seconds; None for any other job, or an unreadable one."""
+    beat = fields.get(b"heartbeat_at")
+    return float(beat) if beat is not None and fields[b"status"] == RUNNING else None

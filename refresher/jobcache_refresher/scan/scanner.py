@@ -1,0 +1,366 @@
+"""One scan: discover what directories there are, look at the runs that are due, say what is new and what is gone.
+
+Only one thing is an absence: a name that a directory, listed whole and without error, does not hold, observed twice.
+Every error keeps what is known of the path it struck, is counted, and stops nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from jobcache.codec import FINGERPRINT
+from jobcache_refresher.clock import Clock
+from jobcache_refresher.limits import open_files_limit
+from jobcache_refresher.publish.records import Fields
+from jobcache_refresher.scan.discovery import Discovery
+from jobcache_refresher.scan.guard import RootFaultError, RootGuard
+from jobcache_refresher.scan.holds import Holds
+from jobcache_refresher.scan.reading import (
+    DirectoryMissing,
+    FileMissing,
+    Finding,
+    Reader,
+    Reading,
+    Trouble,
+    beat_of,
+)
+from jobcache_refresher.scan.schedule import Schedule
+from jobcache_refresher.scan.scope import Scope
+from jobcache_refresher.scan.snapshot import (
+    APART,
+    CONFIRMATIONS,
+    NEVER,
+    KnownDirectory,
+    KnownRun,
+    Snapshot,
+    join,
+)
+from jobcache_refresher.scan.tree import Fingerprint, Tree
+from jobcache_refresher.settings import Settings
+from jobcache_refresher.text import shown
+from jobcache_refresher.workers import Workers
+
+log = logging.getLogger(__name__)
+
+PASSING_LOOKS = 4
+"""Looks in a row, two a scan, that find a file in the middle of being written before that is reported."""
+
+UNKNOWN = Fingerprint(0, 0, 0, 0)
+"""Equal to no file's."""
+
+
+READINGS_AT_ONCE = 50
+"""Runs that are read before they are passed on."""
+
+Readings = dict[bytes, Fields]
+"""Fields of runs that were read, by path."""
+
+
+@dataclass(slots=True)
+class Scan:
+    """What a scan found."""
+
+    readings: Readings = field(default_factory=dict)
+    gone: list[bytes] = field(default_factory=list)
+    """Runs whose absence is confirmed."""
+    vanishing: int = 0
+    """How many runs are absent, confirmed or not."""
+    errors: int = 0
+    """Directories and files that cannot be read, or not as a job."""
+    examined: int = 0
+    """Runs looked at."""
+
+
+class Scanner:
+    """Keeps a snapshot of a tree up to date. Not for several threads at once.
+
+    What a scan read before it failed is read again by the next: a reading counts as of when its scan began, and a
+    deletion may lie in between.
+
+    Args:
+        tree: the status directory.
+        settings: intervals and caps.
+        clock: what time it is.
+        progress: told how many of how many runs have been examined.
+        filesystem_type: tells the tree's filesystem type, or None.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        settings: Settings,
+        clock: Clock,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+        filesystem_type: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._clock = clock
+        self._progress = progress
+        self._schedule = Schedule(
+            settings.poll_interval,
+            settings.relist_interval,
+            settings.resync_interval,
+        )
+        self._workers = Workers(settings.scan_threads, "jobcache-scan")
+        self._holds = Holds(tree, min(settings.max_descriptors, open_files_limit() // 2))
+        self._guard = RootGuard(tree, filesystem_type, settings.marker)
+        self._discovery = Discovery(
+            tree,
+            self._guard,
+            self._schedule,
+            clock,
+            self._workers,
+            settings.settle,
+        )
+        self._reader = Reader(
+            tree,
+            self._holds,
+            settings.zone(),
+            clock,
+            self._schedule,
+            settle=settings.settle,
+            metadata_cap=settings.max_metadata_bytes,
+            log_cap=settings.log_scan_bytes,
+        )
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What is known of the tree."""
+        return self._discovery.snapshot
+
+    @property
+    def steps(self) -> int:
+        """Grows with every directory listed and run looked at; while it stands still, the filesystem hangs."""
+        return self._workers.calls
+
+    def reset(self, snapshot: Snapshot) -> None:
+        """Put another in place of all that is known of the tree, but not of what its root must be."""
+        self._holds.drop_all()
+        self._discovery.snapshot = snapshot
+
+    def close(self) -> None:
+        """Let go of threads and descriptors."""
+        self._workers.close()
+        self._holds.drop_all()
+
+    def scan(
+        self,
+        scope: Scope,
+        hints: Iterable[bytes] = (),
+        *,
+        fresh_since: float,
+        give: Callable[[Readings], None] = lambda readings: None,
+    ) -> Scan:
+        """Look at the tree.
+
+        Args:
+            scope: how much of it.
+            hints: paths of runs to discover or read again whatever their fingerprint; of other directories, to list.
+            fresh_since: oldest heartbeat that counts as fresh, in epoch seconds; runs with a fresh one are looked at
+                in every poll.
+            give: called with some of what was read, while the scan goes on, until it was called with all of it.
+
+        Raises:
+            RootFaultError: the status directory itself cannot be believed. The snapshot is as before.
+        """
+        pointed_at = frozenset(hints)
+        device = self._guard.device
+        try:
+            errors = self._discovery.discover(scope, pointed_at, fresh_since)
+        except RootFaultError:
+            self._holds.drop_all()
+            raise
+        if self._guard.device != device:
+            # Mounted anew: what is held is of the mount before, and keeps it alive.
+            self._holds.drop_all()
+        scan = Scan(errors=errors)
+        try:
+            self._look_at_runs(scan, scope, pointed_at, fresh_since, give)
+        except BaseException:
+            self.give_back(scan)
+            raise
+        self._judge_absences(scan, None if scope is not Scope.HINTS else pointed_at)
+        return scan
+
+    def _look_at_runs(
+        self,
+        scan: Scan,
+        scope: Scope,
+        pointed_at: frozenset[bytes],
+        fresh_since: float,
+        give: Callable[[Readings], None],
+    ) -> None:
+        due = self._due(scope, pointed_at, fresh_since)
+        torn = self._examine(scan, due, pointed_at, fresh_since, give)
+        self._examine(scan, torn, pointed_at, fresh_since, give)
+
+    def in_doubt(self, paths: Iterable[bytes]) -> set[bytes]:
+        """Those of some runs and directories that lack something, which awaits a second observation."""
+        runs, directories = self.snapshot.runs, self.snapshot.directories
+        return {
+            path
+            for path in paths
+            if (path in runs and 0 < runs[path].file_missed < CONFIRMATIONS)
+            or (path in directories and directories[path].doubtful)
+        }
+
+    def give_back(self, scan: Scan) -> None:
+        """Have the next scan read what this one read, and nobody took."""
+        for path in scan.readings:
+            self.distrust(path)
+
+    def forget(self, path: bytes) -> None:
+        """A run was deleted from the cache. If its directory is there, it may become a job again."""
+        if path not in self.snapshot.runs:
+            return
+        self._holds.drop(path)
+        if self.snapshot.is_gone(path):
+            self.snapshot.forget(path)
+        else:
+            self.snapshot.runs[path] = KnownRun(path, self._clock.time())
+
+    def distrust(self, path: bytes) -> None:
+        """Read a run again in the next scan, whatever its fingerprint."""
+        if run := self.snapshot.runs.get(path):
+            run.settled = False
+            run.look_at = NEVER
+
+    def _due(
+        self, scope: Scope, pointed_at: frozenset[bytes], fresh_since: float
+    ) -> list[KnownRun]:
+        runs = self.snapshot.runs
+        if scope is Scope.HINTS:
+            return [runs[path] for path in pointed_at if path in runs]
+        now = float("inf") if scope is Scope.RELIST else self._clock.monotonic()
+        # Anywhere above them, too: a project that became a link leads elsewhere.
+        present = self.snapshot.present(
+            run
+            for run in runs.values()
+            if run.look_at <= now or (run.beat is not None and run.beat >= fresh_since)
+        )
+        if pointed_at:
+            others = pointed_at - {run.path for run in present}
+            present += [runs[path] for path in others if path in runs]
+        return present
+
+    def _examine(
+        self,
+        scan: Scan,
+        runs: list[KnownRun],
+        forced: frozenset[bytes],
+        fresh_since: float,
+        give: Callable[[Readings], None],
+    ) -> list[KnownRun]:
+        """Look at runs; returns those that were caught in the middle of being written."""
+
+        def examine(run: KnownRun) -> Finding:
+            live = run.is_live(fresh_since)
+            return self._reader.examine(run, forced=run.path in forced, live=live)
+
+        torn = []
+        fresh: Readings = {}
+        findings = self._workers.map(examine, runs)
+        for done, (run, finding) in enumerate(zip(runs, findings, strict=True), 1):
+            scan.examined += 1
+            self._note(run, finding)
+            if isinstance(finding, Reading):
+                scan.readings[run.path] = fresh[run.path] = finding.fields
+                if len(fresh) == READINGS_AT_ONCE:
+                    give(fresh)
+                    fresh = {}
+            elif isinstance(finding, Trouble) and finding.passing:
+                torn.append(run)
+            self._progress(done, len(runs))
+        if fresh:
+            give(fresh)
+        return torn
+
+    def _note(self, run: KnownRun, finding: Finding) -> None:
+        now = self._clock.time()
+        if isinstance(finding, Trouble):
+            self._note_trouble(run, finding, now)
+        else:
+            run.trouble, run.troubled = None, 0
+        if not isinstance(finding, FileMissing):
+            run.file_missed = 0
+        elif self._clock.monotonic() - run.missed_at > APART:
+            run.file_missed += 1
+            run.missed_at = self._clock.monotonic()
+        if isinstance(finding, DirectoryMissing):
+            self._discovery.doubt(run.path.rpartition(b"/")[0])
+        if isinstance(finding, Reading):
+            self._note_reading(run, finding)
+        unchanged_for = max(0.0, now - run.changed_at)
+        interval = self._schedule.quiet_interval(unchanged_for, run.path.rpartition(b"/")[0])
+        run.look_at = self._clock.monotonic() + interval
+        unsettled = run.fingerprint is not None and not run.settled and run.trouble is None
+        if unsettled or run.file_missed:
+            run.look_at = NEVER
+
+    def _note_trouble(self, run: KnownRun, trouble: Trouble, now: float) -> None:
+        if run.troubled == 0:
+            run.changed_at = now
+        run.troubled += 1
+        # A file caught while it is written is nothing to report, unless it stays so.
+        if run.troubled == (PASSING_LOOKS if trouble.passing else 1):
+            log.warning("%s: %s", shown(run.path), trouble.reason)
+        run.trouble = trouble.reason
+
+    def _note_reading(self, run: KnownRun, reading: Reading) -> None:
+        if run.fingerprint != reading.fingerprint:
+            run.fingerprint = reading.fingerprint
+            run.read_at = self._clock.monotonic()
+        run.changed_at = reading.fingerprint.mtime_ns / 1e9
+        run.settled = reading.settled
+        run.beat = reading.beat
+
+    def _judge_absences(self, scan: Scan, among: Iterable[bytes] | None) -> None:
+        """Say what is absent: of everything, or, since hints come often, of some paths only."""
+        if among is None:
+            runs: Iterable[KnownRun] = self.snapshot.runs.values()
+            directories: Iterable[KnownDirectory] = self.snapshot.directories.values()
+            scan.errors += sum(
+                run.trouble is not None and not self.snapshot.is_gone(run.path) for run in runs
+            )
+        else:
+            known = self.snapshot
+            runs = [known.runs[path] for path in among if path in known.runs]
+            directories = [known.directories[path] for path in among if path in known.directories]
+        files = [run for run in runs if run.file_missed]
+        missing = [
+            (join(directory.path, name), missed)
+            for directory in directories
+            for name, missed in directory.children.items()
+            if missed
+        ]
+        scan.gone = [run.path for run in files if run.file_missed >= CONFIRMATIONS]
+        scan.vanishing = len(files)
+        for path, missed in missing:
+            jobs = [run.path for run in self.snapshot.runs_below(path) if run.fingerprint]
+            scan.vanishing += len(jobs)
+            if missed >= CONFIRMATIONS:
+                scan.gone += jobs
+                self._prune(path)
+
+    def _prune(self, path: bytes) -> None:
+        """Drop what is gone and never was a job."""
+        runs = list(self.snapshot.runs_below(path))
+        for run in runs:
+            if run.fingerprint is None:
+                self.snapshot.forget(run.path)
+        if not runs:
+            self.snapshot.prune(path)
+
+
+def recall(snapshot: Snapshot, path: bytes, fields: Fields) -> None:
+    """Take over a run as an earlier refresher published it, so that only what changed since is read."""
+    fingerprint = Fingerprint.parse(fields.get(FINGERPRINT, b""))
+    run = snapshot.expect(path, 0.0)
+    run.settled = fingerprint is not None
+    run.fingerprint = fingerprint or UNKNOWN
+    run.changed_at = run.fingerprint.mtime_ns / 1e9
+    run.beat = beat_of(fields)
+    scanned, url = fields.get(b"log_scanned"), fields.get(b"wandb_url")
+    run.log.scanned = None if scanned is None else int(scanned)
+    run.log.url = None if url is None else url.decode("utf-8", "replace")

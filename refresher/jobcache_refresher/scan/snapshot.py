@@ -1,0 +1,197 @@
+"""What the refresher knows of the tree: directories as they were last listed whole, runs as they were last read.
+
+Pure bookkeeping, filled from the filesystem by ``discovery`` and ``reading``. What was published of it is in
+``records``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from jobcache_refresher.scan.logs import LogSearch
+from jobcache_refresher.scan.tree import Fingerprint
+
+ROOT = b""
+RUN_DEPTH = 4
+"""A run's directory lies this deep: project, group, name, run id."""
+
+CONFIRMATIONS = 2
+"""Observations of an absence before it counts."""
+
+APART = 0.04
+"""Seconds that two observations must lie apart; what points at a path may come twice at once."""
+
+NEVER = float("-inf")
+
+
+@dataclass(slots=True)
+class KnownDirectory:
+    """A directory above the runs."""
+
+    path: bytes
+    depth: int
+    mtime_ns: int | None = None
+    """Its mtime before it was last listed whole; None if it never was."""
+    shown_mtime_ns: int | None = None
+    """Its mtime as its parent's listing last showed it; None if that is not known."""
+    settled: bool = False
+    """Whether it was listed long enough after its last change for an equal mtime to mean an equal listing."""
+    children: dict[bytes, int] = field(default_factory=dict)
+    """Names below it, each with how many listings in a row it has been missing from."""
+    changed_at: float = NEVER
+    """Monotonic time at which a listing last differed from the one before."""
+    missed_at: float = NEVER
+    """Monotonic time at which missing names were last counted."""
+    list_at: float = NEVER
+    """Monotonic time at which it is listed again whatever its mtime."""
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a child is missing: that awaits another observation, and while its deletion is held, its return."""
+        return any(self.children.values())
+
+
+@dataclass(slots=True)
+class KnownRun:
+    """A run's directory, with or without a ``metadata.json`` that could be read."""
+
+    path: bytes
+    changed_at: float
+    """Wall time of its last change, in epoch seconds: of the file, or of the trouble with it."""
+    inode: int = 0
+    """Of the directory, as its parent's listing shows it."""
+    fingerprint: Fingerprint | None = None
+    """Of the file when it was last read well."""
+    settled: bool = False
+    """Whether it was read long enough after its last change for an equal fingerprint to mean equal content."""
+    read_at: float = NEVER
+    """Monotonic time at which this fingerprint was first read."""
+    beat: float | None = None
+    """Last heartbeat in epoch seconds if it says ``running``, else None."""
+    trouble: str | None = None
+    """Why it could not be read last time."""
+    troubled: int = 0
+    """How many looks in a row could not read it."""
+    file_missed: int = 0
+    """How many whole listings of its directory in a row lacked the file."""
+    missed_at: float = NEVER
+    """Monotonic time at which that was last counted."""
+    look_at: float = NEVER
+    """Monotonic time at which it is looked at again whatever else."""
+    log: LogSearch = field(default_factory=LogSearch)
+    log_since: float = NEVER
+    """Monotonic time since which looking at the log has told nothing new; the start if it never was."""
+    log_at: float = NEVER
+    """Monotonic time from which the log is looked at again."""
+
+    def is_live(self, fresh_since: float) -> bool:
+        """Whether it says ``running`` and its heartbeat is fresh: it is expected to change."""
+        return self.beat is not None and self.beat >= fresh_since
+
+
+class Snapshot:
+    """Directories and runs by path."""
+
+    def __init__(self) -> None:
+        self.directories: dict[bytes, KnownDirectory] = {ROOT: KnownDirectory(ROOT, 0)}
+        self.runs: dict[bytes, KnownRun] = {}
+
+    def expect(self, path: bytes, changed_at: float) -> KnownRun:
+        """The run at a path, made known with every directory above it if need be."""
+        parent, _, name = path.rpartition(b"/")
+        self._expect_directory(parent).children.setdefault(name, 0)
+        run = self.runs.get(path)
+        if run is None:
+            run = self.runs[path] = KnownRun(path, changed_at)
+        return run
+
+    def _expect_directory(self, path: bytes) -> KnownDirectory:
+        directory = self.directories.get(path)
+        if directory is None:
+            parent, _, name = path.rpartition(b"/")
+            above = self._expect_directory(parent)
+            above.children.setdefault(name, 0)
+            directory = self.directories[path] = KnownDirectory(path, above.depth + 1)
+        return directory
+
+    def present_below(self, path: bytes) -> list[KnownDirectory]:
+        """The directories right below one that were there when it was last listed."""
+        directory = self.directories[path]
+        if directory.depth + 1 == RUN_DEPTH:
+            return []
+        return [
+            self.directories[join(path, name)]
+            for name, missed in directory.children.items()
+            if missed == 0
+        ]
+
+    def runs_below(self, path: bytes) -> Iterator[KnownRun]:
+        """Every run at or below a path."""
+        if run := self.runs.get(path):
+            yield run
+        elif directory := self.directories.get(path):
+            for name in list(directory.children):
+                yield from self.runs_below(join(path, name))
+
+    def forget(self, path: bytes) -> None:
+        """Drop a run, and every directory above it that is gone itself and has nothing left below."""
+        self.runs.pop(path, None)
+        while path:
+            self.directories.pop(path, None)
+            gone = self.is_gone(path)
+            parent, _, name = path.rpartition(b"/")
+            directory = self.directories.get(parent)
+            if directory is None:
+                return
+            directory.children.pop(name, None)
+            if directory.children or not gone:
+                return
+            path = parent if self.is_gone(parent) else b""
+
+    def prune(self, path: bytes) -> None:
+        """Drop a directory that is gone, with every directory below it; no run may be left there."""
+        directory = self.directories.get(path)
+        for name in directory.children if directory else ():
+            self._drop_directories(join(path, name))
+        self.forget(path)
+
+    def _drop_directories(self, path: bytes) -> None:
+        directory = self.directories.pop(path, None)
+        for name in directory.children if directory else ():
+            self._drop_directories(join(path, name))
+
+    def present(self, runs: Iterable[KnownRun]) -> list[KnownRun]:
+        """Those runs for which ``is_gone`` does not hold; together they are told faster."""
+        missing: dict[bytes, Collection[bytes] | None] = {}
+        present = []
+        for run in runs:
+            parent, _, name = run.path.rpartition(b"/")
+            if parent not in missing:
+                missing[parent] = self._missing_below(parent)
+            names = missing[parent]
+            if names is not None and name not in names:
+                present.append(run)
+        return present
+
+    def _missing_below(self, path: bytes) -> Collection[bytes] | None:
+        """Names missing from a directory; None when it is gone itself."""
+        if self.is_gone(path):
+            return None
+        directory = self.directories.get(path)
+        return {name for name, missed in directory.children.items() if missed} if directory else ()
+
+    def is_gone(self, path: bytes) -> bool:
+        """Whether a path, or a directory above it, was missing when it was last looked for."""
+        while path:
+            parent, _, name = path.rpartition(b"/")
+            directory = self.directories.get(parent)
+            if directory is not None and directory.children.get(name, 0) > 0:
+                return True
+            path = parent
+        return False
+
+
+def join(parent: bytes, name: bytes) -> bytes:
+    """The path of a name below a directory."""
+    return parent + b"/" + name if parent else name

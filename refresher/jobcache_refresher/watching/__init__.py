@@ -1,0 +1,1 @@
+"""Hints of where to look, out of the file system's events."""
