@@ -121,8 +121,8 @@ class Reconciler:
         """
         self._auditor.begin()
         published = self._store.open()
-        self._pending.clear()
-        self._contested.clear()
+        self._doubt(self._pending)
+        self._doubt(self._contested)
         if published is None:
             self._remember()
             self.rebuild()
@@ -230,7 +230,8 @@ class Reconciler:
             self._from_memory.pop(path, None)
         if self._from_memory:
             place = self._republish(place)
-        self._read_again()
+        self._doubt(self._pending)
+        self._settle_contested()
         for path in wanted.dropped:
             self._drop(path)
         if scope is not Scope.HINTS and not self._audit(place, everything=wanted.audit):
@@ -285,12 +286,11 @@ class Reconciler:
         )
         return self._store.place()
 
-    def _read_again(self) -> None:
-        """What an earlier refresh read and could not write is read anew: a deletion may lie in between."""
-        for path in self._pending:
+    def _doubt(self, paths: dict[bytes, Fields] | list[bytes]) -> None:
+        """Have runs read anew that were read and could not be published: a deletion may lie in between."""
+        for path in paths:
             self._scanner.distrust(path)
-        self._pending.clear()
-        self._settle_contested()
+        paths.clear()
 
     def _drop(self, path: bytes) -> None:
         """A client says that it deleted a job; that may be long ago, and the job be there again."""

@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from jobcache import CacheNotReady, JobMetadata
+from jobcache_refresher.publish.server import FencedError
 from jobcache_refresher.scan.patience import StoppedError
 from jobcache_refresher.scan.tree import Fingerprint, Tree
 from tests.contract.compare import assert_agrees
@@ -119,6 +120,44 @@ def test_redis_fails_in_the_middle(
     tree.read.clear()
     assert watched.refresh()
     assert 0 < len(tree.read) < len(RUNS), "what is published is not read again"
+    assert_agrees(watched)
+
+
+@pytest.mark.parametrize("lost", ["nothing", "meta", "everything"])
+def test_the_lease_is_lost_before_all_is_published(
+    watched: Rig, valkey: RunningServer, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """What was read and not published is read again by the same refresher when it leads again."""
+    refresher = watched.refresher
+    if lost != "everything":
+        delete_run(watched.status_dir, RUNS[0])
+        watched.refresh()
+        write_run(watched.status_dir, RUNS[0], status="completed")
+        for names in RUNS[1:90]:
+            write_run(watched.status_dir, names, status="failed")
+    refresher.time.advance(10)  # what changed so recently is read again in any case
+    run, steps = refresher.server.run, 0
+
+    def lose_the_lease(script: Any, keys: Any, args: Any) -> Any:
+        nonlocal steps
+        steps += script.name == "apply"
+        if script.name == "apply" and steps > 1:
+            raise FencedError("in the middle")
+        return run(script, keys, args)
+
+    monkeypatch.setattr(refresher.server, "run", lose_the_lease)
+    with pytest.raises(FencedError):
+        watched.refresh()
+    monkeypatch.undo()
+    refresher.lease.drop()
+    with valkey.client() as client:
+        client.delete(refresher.keys.lease)
+        if lost == "meta":
+            client.delete(refresher.keys.meta)
+        elif lost == "everything":
+            client.delete(*client.scan_iter(refresher.keys.prefix + b"*"))
+    refresher.lead()
+    watched.refresh()
     assert_agrees(watched)
 
 
