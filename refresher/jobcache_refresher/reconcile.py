@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from jobcache.models import CacheState
 from jobcache_refresher.clock import Clock
-from jobcache_refresher.publish.audit import Auditor
+from jobcache_refresher.publish.audit import FEW, Auditor
 from jobcache_refresher.publish.diff import Operation, diff
 from jobcache_refresher.publish.records import Fields, Record, Records
 from jobcache_refresher.publish.server import EpochError
@@ -135,6 +135,10 @@ class Reconciler:
         self._completed_at = None if completed_at is None else float(completed_at)
         self.records = published
         log.info("took over %d jobs from Redis", len(published))
+        lost = int(self._store.field("jobs") or 0) - len(published)
+        if lost > FEW:
+            log.warning("Redis lost %d jobs or their index while nobody led", lost)
+            self.rebuild()
 
     def follow(self) -> None:
         """Stand by: read what another refresher publishes, a little at a time, so that a takeover need not.

@@ -431,6 +431,23 @@ def test_what_was_lost_before_a_takeover(whole: Rig, redis: Redis) -> None:
         assert_agrees(again)
 
 
+@pytest.mark.parametrize("command", [("DEL", "jobs"), ("ZREMRANGEBYRANK", "jobs", "0", "100")])
+def test_much_was_lost_before_a_takeover(
+    valkey: RunningServer, status_dir: Path, namespace: str, command: Command
+) -> None:
+    """Until all of it is back, nobody is shown the rest as if it were all."""
+    fill(status_dir, FEW + 20)
+    with Rig(valkey.url, status_dir, namespace) as rig, valkey.client() as redis:
+        rig.settle()
+        rig.__exit__()
+        change(rig, redis, command)
+        with Rig(valkey.url, status_dir, namespace) as again:
+            with pytest.raises(CacheNotReady):
+                again.cache.list_all_jobs()
+            again.refresh()
+            assert_agrees(again)
+
+
 class TestDoctor:
     def test_finds_nothing_while_others_write(self, whole: Rig) -> None:
         stop = threading.Event()
