@@ -30,7 +30,7 @@ from jobcache.models import (
     JobStatus,
     ProjectSummary,
 )
-from jobcache.plan import Command, Pause, Plan
+from jobcache.plan import Ask, AskAll, Pause, Plan
 from jobcache.pool import Pool
 from jobcache.process import PerProcess
 from jobcache.source import Answer, Query, Source
@@ -301,7 +301,7 @@ class JobCache:
                 if step.renews:
                     ends = time.monotonic() + self._deadline
                 try:
-                    reply = self._exchange(step.args, ends)
+                    reply = self._exchange(step, ends)
                 except FAILURES as error:
                     step = talk.throw(error)
                 else:
@@ -312,13 +312,13 @@ class JobCache:
         except FAILURES as error:
             raise unavailable(self._source.where, error) from error
 
-    def _exchange(self, args: Command, ends: float) -> Any:
+    def _exchange(self, step: Ask | AskAll, ends: float) -> Any:
         here = self._here.get()
         with Attempt(here.breaker, self._deadline / 2, here.pool.close) as attempt:
             here.pool.acquire(ends - time.monotonic())
             try:
                 attempt.begin()
-                return here.pool.exchange(args, ends)
+                return here.pool.exchange(step, ends)
             finally:
                 here.pool.release()
 
