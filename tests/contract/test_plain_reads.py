@@ -16,11 +16,19 @@ from hypothesis.stateful import run_state_machine_as_test
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from jobcache import AsyncJobCache, CacheUnavailable, ChangeKind, JobCache, plainreads
+from jobcache import (
+    AsyncJobCache,
+    CacheNotReady,
+    CacheUnavailable,
+    ChangeKind,
+    JobCache,
+    plainreads,
+)
+from jobcache.checkup import Checkup
 from jobcache.dialogue import ServerTraits, converse
 from jobcache.header import META_FIELDS
-from jobcache.plan import Ask, AskAll, Plan, Run
-from jobcache.scripts import read_script
+from jobcache.plan import Ask, AskAll, Command, Plan, Run
+from jobcache.scripts import read_jobs_script, read_script
 from tests.contract import test_random_tree
 from tests.contract.compare import assert_agrees, names_of
 from tests.harness import Rig
@@ -156,9 +164,9 @@ class TestAnswers:
     ) -> None:
         monkeypatch.setattr(plainreads, "MOST_COMMANDS", most)
         monkeypatch.setattr("jobcache.queries.MOST_AT_ONCE", most)
-        for number, status in product(range(3), ("running", "failed")):
+        for number, status in product(range(5), ("running", "failed")):
             run = ("p", f"g{number % 2}", "n", f"{status}{number}")
-            late = (datetime.now() - timedelta(hours=number)).isoformat()
+            late = (datetime.now() - timedelta(minutes=2 * number)).isoformat()
             write_run(status_dir, run, status=status, last_heartbeat=late)
         with DoubtingRig(real_server.url, status_dir, namespace) as rig:
             rig.settle()
@@ -171,6 +179,40 @@ class TestAnswers:
             write_run(status_dir, ("p", "g0", "n", "failed0"), status="failed")
             rig.refresh()
             assert len(list(rig.cache.changes(resync.position, wait=0))) == 1
+
+    def test_whatever_the_reader_knows(
+        self, real_server: RunningServer, status_dir: Path, namespace: str
+    ) -> None:
+        for number in range(4):
+            write_run(status_dir, ("p", "g", "n", f"r{number}"), status="running")
+        with DoubtingRig(real_server.url, status_dir, namespace) as rig:
+            rig.refresh()
+            write_run(status_dir, ("p", "g", "n", "r1"), status="running", slurm_job_id="2")
+            rig.refresh()
+            keys, cache = rig.refresher.keys, rig.cache
+            fresh = cache.freshness()
+            job = keys.full(b"job:")
+            paths = [b"p/g/n/r%d" % number for number in range(5)]
+
+            def ask(step: Run) -> Plan[Any]:
+                return (yield step)
+
+            for epoch, generation in product(
+                (fresh.epoch.encode(), b"another", b""), (0, 1, 2, fresh.generation, 99)
+            ):
+                since = (epoch, generation)
+                for whole in (b"1", b""):
+                    page = (*since, whole, 3, b"", b"", b"", b"", job)
+                    cache._answer(ask(Run(read_jobs_script("page"), (keys.meta, keys.jobs), page)))
+                    running = (*since, whole, 1000, job)
+                    cache._answer(
+                        ask(Run(read_jobs_script("running"), (keys.meta, keys.running), running))
+                    )
+                some: Command = (*since, job, *paths)
+                cache._answer(ask(Run(read_jobs_script("jobs"), (keys.meta,), some)))
+            for path, revision in product(paths, (b"", b"1", b"2", b"3", b"4")):
+                step = Run(read_jobs_script("job"), (keys.meta, job + path), (revision,))
+                cache._answer(ask(step))
 
     @pytest.mark.timeout(300)
     def test_random_edits(self, valkey: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,17 +321,16 @@ class TestTheGuard:
         """All jobs are of one status at any moment."""
         cache = crowd.cache if memo == "warm" else crowd.forgetful
         call(cache)
-        flips = ["failed", "running"]
 
         def flip(after: int) -> None:
             if after in (1, 2):
-                self.write_all(crowd, flips[after % 2])
+                self.write_all(crowd, {1: "failed", 2: "running"}[after])
 
         sent = listen(monkeypatch, cache, flip)
-        self.write_all(crowd, "completed")
+        self.write_all(crowd, "running")
         answer = call(cache)
         assert len(sent) >= 4
-        assert answer == call(cache)
+        assert _without_age(answer) == _without_age(call(cache))
         with JobCache(crowd.url, namespace=crowd.namespace) as other:
             assert _without_age(answer) == _without_age(call(other))
 
@@ -304,25 +345,34 @@ class TestTheGuard:
         self, crowd: Rig, call: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         call(crowd.cache)
-        sent = listen(monkeypatch, crowd.cache, lambda _: bool(crowd.refresh()))
+
+        def write(_: int) -> None:
+            crowd.refresh()
+
+        sent = listen(monkeypatch, crowd.cache, write)
         crowd.refresh()
         assert call(crowd.cache)
         assert len(sent) <= 10
 
     def test_no_answer_is_half_of_another_epoch(
-        self, crowd: Rig, monkeypatch: pytest.MonkeyPatch
+        self, crowd: Rig, valkey: RunningServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Not even where nothing else helps: the cache is lost and built anew between any two parts."""
-        call = crowd.forgetful.list_all_jobs
-        before = call()
+        """Not even when everything has been asked as often as it is."""
+        keys = crowd.refresher.keys
+        assert len(crowd.forgetful.list_all_jobs()) == 6
 
-        def lose(after: int) -> None:
-            if after < 9:
-                crowd.refresher.reconciler.rebuild()
+        def meddle(after: int) -> None:
+            if after < 5:
                 crowd.refresh()
+            elif after == 5:
+                with valkey.client() as redis:
+                    redis.delete(*(keys.full(b"job:p/g/n/r%d" % number) for number in range(6)))
+                    redis.hset(keys.meta, mapping={"epoch": "another", "state": "building"})
 
-        listen(monkeypatch, crowd.forgetful, lose)
-        assert call() == before
+        sent = listen(monkeypatch, crowd.forgetful, meddle)
+        with pytest.raises(CacheNotReady):
+            crowd.forgetful.list_all_jobs()
+        assert len(sent) > 6
 
 
 def _without_age(answer: Any) -> Any:
@@ -342,7 +392,7 @@ class TestTravel:
             "page": (lambda cache: cache.page("p", "g"), [2, 1, 3, 4]),
             "runs": (lambda cache: cache.get_job_runs(*RUN[:3]), [2, 1, 3, 4]),
             "running": (lambda cache: cache.get_running_jobs(), [2, 1, 3, 4]),
-            "recent": (lambda cache: cache.get_recent_jobs(1e6), [2, 1, 3, 4]),
+            "recent": (lambda cache: cache.get_recent_jobs(87600), [2, 1, 3, 4]),
         }
         number = 0
         for name, (call, expected) in calls.items():
@@ -390,18 +440,31 @@ class TestTravel:
         write_run(valkey_plain.status_dir, ("p", "g", "n", "r3"), slurm_job_id="changed")
         valkey_plain.refresh()
         sent = listen(monkeypatch, valkey_plain.cache)
-        assert valkey_plain.cache.list_all_jobs()[1].slurm_job_id == "changed"
+        jobs = {job.run_id: job for job in valkey_plain.cache.list_all_jobs()}
+        assert jobs["r3"].slurm_job_id == "changed"
         read = [
-            command[1]
+            str(command[1])
             for step in sent
             if isinstance(step, AskAll)
             for command in step.commands
             if b"config" in command
         ]
-        assert [key.rpartition(b"/")[2] for key in read] == [b"r3"]
+        assert [key[-3:-1] for key in read] == ["r3"]
         sent.clear()
         valkey_plain.cache.list_all_jobs()
         assert [verbs(step) for step in sent] == [[b"HMGET", b"TIME"]]
+
+    def test_each_page_of_a_long_answer_has_a_deadline_of_its_own(
+        self, valkey_plain: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(450):
+            write_run(valkey_plain.status_dir, ("p", "g", "n", f"r{number:03}"))
+        valkey_plain.refresh()
+        cache = valkey_plain.cache
+        cache.freshness()
+        sent = listen(monkeypatch, cache)
+        assert len(cache.list_all_jobs(limit=None)) == 450
+        assert [step.renews for step in sent] == [False, False, True, False, True, False]
 
     def test_the_refusal_costs_one_trip_once(
         self, plain: Rig, monkeypatch: pytest.MonkeyPatch
@@ -441,6 +504,14 @@ class TestFailures:
                 plain.cache.delete_job(*RUN)
         assert plain.cache.get_job(*RUN) is not None
 
+    def test_an_examination_takes_scripts(self, valkey_plain: Rig) -> None:
+        valkey_plain.refresh()
+        checkup = Checkup(valkey_plain.cache_url, namespace=valkey_plain.namespace)
+        for _ in range(2):
+            with pytest.raises(CacheUnavailable, match="no permissions to run the 'evalsha_ro'"):
+                checkup.examine()
+        checkup.close()
+
     def test_an_error_among_the_replies_leaves_a_connection_in_order(self, plain: Rig) -> None:
         write_run(plain.status_dir, RUN, status="running")
         plain.refresh()
@@ -472,10 +543,11 @@ class TestFailures:
         with valkey.client() as redis:
             redis.execute_command("ACL", "SETUSER", user, *RIGHTS_BUT_TIME)
         url = valkey_plain.cache_url.replace(f"{PLAIN_READER}:", f"{user}:")
-        with JobCache(url, namespace=valkey_plain.namespace) as cache:
-            for _ in range(2):
-                with pytest.raises(CacheUnavailable, match="no permissions to run the 'time'"):
-                    cache.list_all_jobs()
+        cache = JobCache(url, namespace=valkey_plain.namespace)
+        for _ in range(2):
+            with pytest.raises(CacheUnavailable, match="no permissions to run the 'time'"):
+                cache.list_all_jobs()
+        cache.close()
 
 
 RIGHTS_BUT_TIME = ("on", f">{password_of(PLAIN_READER)}", "~*", "+@all", "-@scripting", "-time")
