@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from itertools import product
@@ -32,6 +33,7 @@ from jobcache.scripts import read_jobs_script, read_script
 from tests.contract import test_random_tree
 from tests.contract.compare import assert_agrees, names_of
 from tests.harness import Rig
+from tests.hostile import OK, RESET_AFTER, Reply, hostile
 from tests.servers import PLAIN_READER, READER, RunningServer, password_of
 from tests.trees import Names, delete_run, write_run
 
@@ -548,6 +550,77 @@ class TestFailures:
             with pytest.raises(CacheUnavailable, match="no permissions to run the 'time'"):
                 cache.list_all_jobs()
         cache.close()
+
+
+class Scriptless:
+    """A server without scripts, which answers a header, and a ``TIME`` as often as it is well."""
+
+    HEADER = b"*8\r\n" + b"".join(
+        b"$-1\r\n" if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
+        for value in (b"1", b"e", b"7", b"ready", None, b"1", b"300", b"/s")
+    )
+    TIME = b"*2\r\n$1\r\n5\r\n$1\r\n0\r\n"
+
+    def __init__(self, fault: Reply) -> None:
+        self.fault = fault
+        self.well = 1
+
+    def __call__(self, command: list[bytes]) -> Reply:
+        name = command[0]
+        if name.startswith(b"EVAL"):
+            return b"-ERR unknown command '%b', with args beginning with: \r\n" % name
+        if name == b"HMGET":
+            return self.HEADER
+        if name != b"TIME":
+            return OK
+        self.well -= 1
+        return self.fault if self.well == -1 else self.TIME
+
+
+class TestLostConnections:
+    """Where some of the replies have come, and others do not."""
+
+    @staticmethod
+    def ask(kind: str, url: str, times: int) -> list[Any]:
+        """Generations, or what was raised, and the connections that are kept."""
+        answers: list[Any] = []
+        if kind == "sync":
+            cache = JobCache(url, deadline=0.4)
+            for _ in range(times):
+                try:
+                    answers.append(cache.freshness().generation)
+                except CacheUnavailable as error:
+                    answers.append(type(error))
+            idle = len(cache._here.get().pool._idle)
+            cache.close()
+            return [*answers, idle]
+
+        async def ask() -> list[Any]:
+            cache = AsyncJobCache(url, deadline=0.4)
+            for _ in range(times):
+                try:
+                    answers.append((await cache.freshness()).generation)
+                except CacheUnavailable as error:
+                    answers.append(type(error))
+            idle = len(cache._here.get().pool(asyncio.get_running_loop())._idle)
+            await cache.stop()
+            return [*answers, idle]
+
+        return asyncio.run(ask())
+
+    @pytest.mark.parametrize("kind", ["sync", "async"])
+    def test_a_kept_connection_that_breaks_is_tried_once_more(self, kind: str) -> None:
+        with hostile(Scriptless(RESET_AFTER)) as server:
+            assert self.ask(kind, server.url, 3) == [7, 7, 7, 1]
+        assert server.accepted == 2
+
+    @pytest.mark.parametrize("kind", ["sync", "async"])
+    def test_one_on_which_replies_may_still_come_is_not_kept(self, kind: str) -> None:
+        with hostile(Scriptless(None)) as server:
+            began = time.monotonic()
+            assert self.ask(kind, server.url, 2) == [7, CacheUnavailable, 0]
+            assert time.monotonic() - began < 1.5
+        assert server.accepted == 1
 
 
 RIGHTS_BUT_TIME = ("on", f">{password_of(PLAIN_READER)}", "~*", "+@all", "-@scripting", "-time")
