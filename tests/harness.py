@@ -108,8 +108,9 @@ class Rig:
         self.status_dir = status_dir
         self.namespace = namespace
         self.refresher = StepRefresher(url, status_dir, namespace, tree=tree, **settings)
-        self.cache = self._client(client_url or url)
-        self.forgetful = self._client(client_url or url, memo_bytes=0)
+        self.cache_url = client_url or url
+        self.cache = self._client(self.cache_url)
+        self.forgetful = self._client(self.cache_url, memo_bytes=0)
         """A client that remembers nothing of what it was told before."""
 
     def _client(self, url: str, **options: Any) -> JobCache:

@@ -28,6 +28,8 @@ REAL_KINDS = KINDS[1:]
 ACL_FILE = Path(__file__).parents[1] / "deploy" / "redis" / "jobcache.acl"
 READER, CLIENT, WRITER = USERS = ("jobcache-reader", "jobcache-client", "jobcache-writer")
 """The users of that file."""
+PLAIN_READER = "plain-reader"
+"""The reader of that file, but for the right to run scripts."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +85,21 @@ def password_of(user: str) -> str:
 
 
 def write_acl_file(directory: Path) -> Path:
-    """deploy/redis/jobcache.acl as an operator completes it: with passwords."""
+    """deploy/redis/jobcache.acl as an operator completes it: with passwords. And a reader without scripts."""
+    lines = ACL_FILE.read_text().splitlines()
+    (reader,) = (line for line in lines if line.split()[1] == READER)
+    lines.append(
+        reader.replace(READER, PLAIN_READER).replace(" +evalsha_ro", "").replace(" +eval_ro", "")
+    )
     path = directory / "users.acl"
     path.write_text(
-        re.sub(
-            r"^user (\S+) on resetpass ",
-            lambda user: f"{user[0]}>{password_of(user[1])} ",
-            ACL_FILE.read_text(),
-            flags=re.MULTILINE,
+        "".join(
+            re.sub(
+                r"^user (\S+) on resetpass ",
+                lambda user: f"{user[0]}>{password_of(user[1])} ",
+                line + "\n",
+            )
+            for line in lines
         )
     )
     return path

@@ -33,7 +33,7 @@ from jobcache.models import (
 from jobcache.plans import changefeed, queries, totals, writes
 from jobcache.plans.lastgood import LastGood, check_stale_if_error, make_last_good
 from jobcache.plans.memo import Memo
-from jobcache.plans.plan import Command, Pause, Plan
+from jobcache.plans.plan import Ask, AskAll, Pause, Plan
 from jobcache.plans.source import Answer, Query, Source
 from jobcache.plans.stamp import Stamp
 
@@ -237,7 +237,7 @@ class AsyncJobCache:
                 if step.renews:
                     ends = time.monotonic() + self._deadline
                 try:
-                    reply = await self._exchange(step.args, ends)
+                    reply = await self._exchange(step, ends)
                 except FAILURES as error:
                     step = talk.throw(error)
                 else:
@@ -248,14 +248,14 @@ class AsyncJobCache:
         except FAILURES as error:
             raise unavailable(self._source.where, error) from error
 
-    async def _exchange(self, args: Command, ends: float) -> Any:
+    async def _exchange(self, step: Ask | AskAll, ends: float) -> Any:
         here = self._here.get()
         pool = here.pool(asyncio.get_running_loop())
         with Attempt(here.breaker, self._deadline / 2, pool.drop) as attempt:
             await pool.acquire(ends - time.monotonic())
             try:
                 attempt.begin()
-                return await pool.exchange(args, ends)
+                return await pool.exchange(step, ends)
             finally:
                 pool.release()
 

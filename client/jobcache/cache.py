@@ -32,7 +32,7 @@ from jobcache.models import (
 from jobcache.plans import changefeed, queries, totals, writes
 from jobcache.plans.lastgood import LastGood, check_stale_if_error, make_last_good
 from jobcache.plans.memo import Memo
-from jobcache.plans.plan import Command, Pause, Plan
+from jobcache.plans.plan import Ask, AskAll, Pause, Plan
 from jobcache.plans.source import Answer, Query, Source
 from jobcache.plans.stamp import Stamp
 
@@ -301,7 +301,7 @@ class JobCache:
                 if step.renews:
                     ends = time.monotonic() + self._deadline
                 try:
-                    reply = self._exchange(step.args, ends)
+                    reply = self._exchange(step, ends)
                 except FAILURES as error:
                     step = talk.throw(error)
                 else:
@@ -312,13 +312,13 @@ class JobCache:
         except FAILURES as error:
             raise unavailable(self._source.where, error) from error
 
-    def _exchange(self, args: Command, ends: float) -> Any:
+    def _exchange(self, step: Ask | AskAll, ends: float) -> Any:
         here = self._here.get()
         with Attempt(here.breaker, self._deadline / 2, here.pool.close) as attempt:
             here.pool.acquire(ends - time.monotonic())
             try:
                 attempt.begin()
-                return here.pool.exchange(args, ends)
+                return here.pool.exchange(step, ends)
             finally:
                 here.pool.release()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +13,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from jobcache.connection.attempt import PoolExhaustedError, is_worth_another
 from jobcache.connection.connections import abandon, abort
+from jobcache.plans.plan import Ask, AskAll
 
 FAREWELL = 0.2
 """Seconds that closing may take where it takes an exchange, as over TLS."""
@@ -48,11 +49,11 @@ class AsyncPool:
         """Give the permit back."""
         self._permits.release()
 
-    async def exchange(self, args: Sequence[bytes | str | int], ends: float) -> Any:
-        """Send a command and return the reply; for who has a permit.
+    async def exchange(self, step: Ask | AskAll, ends: float) -> Any:
+        """Send a command and return the reply, or several and the list of replies; for who has a permit.
 
         Args:
-            args: the command.
+            step: what to send.
             ends: when all of it must be over, on the monotonic clock.
 
         Raises:
@@ -67,7 +68,7 @@ class AsyncPool:
         is_clean = False
         try:
             async with asyncio.timeout(ends - time.monotonic()):
-                reply = await self._ask(connection, fresh, args)
+                reply = await self._ask(connection, fresh, step)
             is_clean = True
             return reply
         except ResponseError:
@@ -80,16 +81,14 @@ class AsyncPool:
             else:
                 abort(connection)
 
-    async def _ask(self, connection: Any, fresh: bool, args: Sequence[bytes | str | int]) -> Any:
+    async def _ask(self, connection: Any, fresh: bool, step: Ask | AskAll) -> Any:
         try:
-            await connection.send_command(*args, check_health=False)
-            return await connection.read_response()
+            return await _converse(connection, step)
         except RedisConnectionError as error:
             abort(connection)
             if not is_worth_another(error, fresh):
                 raise
-        await connection.send_command(*args, check_health=False)
-        return await connection.read_response()
+        return await _converse(connection, step)
 
     async def close(self) -> None:
         """Close the idle connections now, those in use when their exchange is over. Later ones are new."""
@@ -115,3 +114,21 @@ class AsyncPool:
         for connection in [*self._idle, *self._busy]:
             abandon(connection, shared=shared)
         self._idle = []
+
+
+async def _converse(connection: Any, step: Ask | AskAll) -> Any:
+    if isinstance(step, Ask):
+        await connection.send_command(*step.args, check_health=False)
+        return await connection.read_response()
+    packed = connection.pack_commands(step.commands)
+    await connection.send_packed_command(packed, check_health=False)
+    replies: list[Any] = []
+    refusal: ResponseError | None = None
+    for _ in step.commands:
+        try:
+            replies.append(await connection.read_response())
+        except ResponseError as error:  # the other replies come all the same
+            refusal = refusal or error
+    if refusal is not None:
+        raise refusal
+    return replies

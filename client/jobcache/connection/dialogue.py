@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -10,7 +11,8 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from jobcache.connection.attempt import describe
 from jobcache.errors import CacheUnavailable
-from jobcache.plans.plan import Ask, Pause, Plan, Run
+from jobcache.plans.plainreads import can_read_plainly, read_plainly
+from jobcache.plans.plan import Ask, AskAll, Pause, Plan, Run
 
 T = TypeVar("T")
 
@@ -21,10 +23,12 @@ class ServerTraits:
 
     read_only_scripts: bool = True
     """Whether it has ``EVALSHA_RO``; taken for granted until it says otherwise."""
+    scripts: bool = True
+    """Whether it lets this user run scripts at all; the same."""
 
 
-def converse(plan: Plan[T], traits: ServerTraits) -> Generator[Ask | Pause, Any, T]:
-    """The plan, with every script turned into commands. Throw in the error that a command met."""
+def converse(plan: Plan[T], traits: ServerTraits) -> Generator[Ask | AskAll | Pause, Any, T]:
+    """The plan, with every script turned into commands. Throw in the error that one of them met."""
     reply: Any = None
     while True:
         try:
@@ -35,7 +39,9 @@ def converse(plan: Plan[T], traits: ServerTraits) -> Generator[Ask | Pause, Any,
         reply = (yield from _run(step, traits)) if isinstance(step, Run) else (yield step)
 
 
-def _run(step: Run, traits: ServerTraits) -> Generator[Ask, Any, Any]:
+def _run(step: Run, traits: ServerTraits) -> Generator[Ask | AskAll, Any, Any]:
+    if not traits.scripts and can_read_plainly(step.script):
+        return (yield from read_plainly(step))
     rest = (len(step.keys), *step.keys, *step.args)
     name: str | bytes = step.script.sha
     verb = b"EVALSHA"
@@ -48,9 +54,26 @@ def _run(step: Run, traits: ServerTraits) -> Generator[Ask, Any, Any]:
                 raise
             verb, name = b"EVAL", step.script.source
         except ResponseError as error:
-            if not suffix or "unknown command" not in str(error).lower():
+            if suffix and _is_unknown(error):
+                traits.read_only_scripts = False
+            elif step.script.read_only and _refuses_scripts(error):
+                traits.scripts = False
+                if not can_read_plainly(step.script):
+                    raise
+                return (yield from read_plainly(step))
+            else:
                 raise
-            traits.read_only_scripts = False
+
+
+def _is_unknown(error: ResponseError) -> bool:
+    """Whether the server, or a proxy before it, lacks the command."""
+    return re.match("(unknown|unsupported) command", str(error), re.IGNORECASE) is not None
+
+
+def _refuses_scripts(error: ResponseError) -> bool:
+    """Whether scripts are lacking or denied. What a script may not do is another matter, and names no ``EVAL``."""
+    named = re.search(r"\beval(sha)?(_ro)?\b", str(error), re.IGNORECASE)
+    return named is not None or _is_unknown(error)
 
 
 def unavailable(where: str, error: Exception) -> CacheUnavailable:

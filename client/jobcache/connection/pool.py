@@ -12,6 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from jobcache.connection.attempt import PoolExhaustedError, is_worth_another
+from jobcache.plans.plan import Ask, AskAll, Command
 
 
 class Pool:
@@ -45,11 +46,11 @@ class Pool:
         """Give the permit back."""
         self._permits.put(None)
 
-    def exchange(self, args: Sequence[bytes | str | int], ends: float) -> Any:
-        """Send a command and return the reply; for who has a permit.
+    def exchange(self, step: Ask | AskAll, ends: float) -> Any:
+        """Send a command and return the reply, or several and the list of replies; for who has a permit.
 
         Args:
-            args: the command.
+            step: what to send.
             ends: when all of it must be over, on the monotonic clock.
 
         Raises:
@@ -64,8 +65,11 @@ class Pool:
         while True:
             try:
                 connection.budget.ends = ends
-                connection.send_command(*args, check_health=False)
-                reply = connection.read_response()
+                if isinstance(step, Ask):
+                    connection.send_command(*step.args, check_health=False)
+                    reply = connection.read_response()
+                else:
+                    reply = _ask_all(connection, step.commands)
             except ResponseError:
                 self._keep(connection, now)
                 raise
@@ -95,3 +99,17 @@ class Pool:
         with suppress(IndexError):
             while True:
                 self._idle.pop().disconnect()
+
+
+def _ask_all(connection: Any, commands: Sequence[Command]) -> list[Any]:
+    connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+    replies: list[Any] = []
+    refusal: ResponseError | None = None
+    for _ in commands:
+        try:
+            replies.append(connection.read_response())
+        except ResponseError as error:  # the other replies come all the same
+            refusal = refusal or error
+    if refusal is not None:
+        raise refusal
+    return replies

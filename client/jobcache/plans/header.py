@@ -12,6 +12,18 @@ from jobcache.keys import SCHEMA_VERSION
 from jobcache.models import CacheState, Freshness
 from jobcache.times import from_epoch
 
+META_FIELDS = (
+    b"schema",
+    b"epoch",
+    b"generation",
+    b"state",
+    b"reason",
+    b"completed_at",
+    b"stale_after",
+    b"status_dir",
+)
+"""Fields of ``meta`` that make a header, in the order in which ``header.lua`` reads them; the server's time follows."""
+
 
 class Header:
     """Schema, epoch, generation, state and times of the cache an answer came from.
