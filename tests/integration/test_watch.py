@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 
-from jobcache_refresher.watching import lookout as lookout_module
-from jobcache_refresher.watching import watch
+from jobcache_refresher.watching import dirty, watch
 from jobcache_refresher.watching.dirty import Dirty
 from jobcache_refresher.watching.lookout import Lookout
 from jobcache_refresher.watching.mounts import events_are_complete, fs_type_of
@@ -384,7 +383,7 @@ def test_more_events_than_are_kept_waiting(
 
 
 def test_more_paths_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookout_module, "MOST_DIRTY", 10)
+    monkeypatch.setattr(dirty_module, "MOST_DIRTY", 10)
     dirty = Dirty(runs={b"a"})
     dirty.add(Dirty(runs={b"%d" % n for n in range(10)}))
     assert dirty == Dirty(resync=True)
