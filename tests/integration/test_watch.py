@@ -17,7 +17,9 @@ from typing import Any
 
 import pytest
 
-from jobcache_refresher.watching import dirty, watch
+from jobcache_refresher.watching import dirty as dirty_module
+from jobcache_refresher.watching import lookout as lookout_module
+from jobcache_refresher.watching import watch
 from jobcache_refresher.watching.dirty import Dirty
 from jobcache_refresher.watching.lookout import Lookout
 from jobcache_refresher.watching.mounts import events_are_complete, fs_type_of
