@@ -76,6 +76,7 @@ class Node:
     def follow(self, port: int) -> None:
         """Become a replica, as Sentinel has it done: whoever is connected must look anew."""
         with self.client() as client, client.pipeline(transaction=True) as steps:
+            client.config_set("maxmemory", 0)  # it may lie full since before it was stopped
             steps.execute_command("REPLICAOF", HOST, port)
             steps.execute_command("CLIENT", "KILL", "TYPE", "normal")
             steps.execute()
