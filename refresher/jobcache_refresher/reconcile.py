@@ -232,9 +232,9 @@ class Reconciler:
         self._position = wanted.position or self._position
         for path in wanted.dropped:
             self._from_memory.pop(path, None)
+        self._doubt(self._pending)
         if self._from_memory:
             place = self._republish(place)
-        self._doubt(self._pending)
         self._settle_contested()
         for path in wanted.dropped:
             self._drop(path)

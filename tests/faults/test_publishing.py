@@ -123,6 +123,20 @@ def test_redis_fails_in_the_middle(
     assert_agrees(watched)
 
 
+def test_the_cache_is_lost_while_changes_are_read(
+    watched: Rig, tree: WatchedTree, valkey: RunningServer
+) -> None:
+    """It is filled from memory first, which must not pass for what was read meanwhile."""
+    watched.refresh()
+    for names in RUNS[:60]:
+        write_run(watched.status_dir, names, status="failed", start_time="2026-02-03T04:05:06")
+    watched.refresher.time.advance(10)  # what changed so recently is read again in any case
+    with valkey.client() as client:
+        tree.hooks[len(tree.read) + 30] = lambda: client.delete(watched.refresher.keys.meta)
+        watched.refresh()
+    assert_agrees(watched)
+
+
 @pytest.mark.parametrize("lost", ["nothing", "meta", "everything"])
 def test_the_lease_is_lost_before_all_is_published(
     watched: Rig, valkey: RunningServer, monkeypatch: pytest.MonkeyPatch, lost: str
