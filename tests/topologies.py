@@ -111,13 +111,13 @@ class Pair:
 
 
 @contextmanager
-def pair(*options: str) -> Iterator[Pair]:
+def pair(*options: str, password: str = "") -> Iterator[Pair]:
     """Two servers, the second of which follows the first."""
     with ExitStack() as stack:
         nodes = Nodes(stack)
         options = ("--save", "", "--repl-diskless-sync-delay", "0", *options)
-        primary = nodes.start(*options)
-        replica = nodes.start(*options, "--replicaof", HOST, str(primary.port))
+        primary = nodes.start(*options, password=password)
+        replica = nodes.start(*options, "--replicaof", HOST, str(primary.port), password=password)
         eventually(lambda: _feeds_replica(primary))
         yield Pair(primary, replica)
 

@@ -25,7 +25,7 @@ def test_where_a_url_of_replicas_is_looked_for() -> None:
         found = Endpoint.find_replicas(
             replica_url, url, {"JOBCACHE_REDIS_REPLICA_URL": "redis://a"}, namespace="default"
         )
-        return found and found.url
+        return None if found is None else found.url
 
     assert find("redis://c", None) == find("redis://c", "redis://b") == "redis://c"
     assert find(None, None) == "redis://a"

@@ -136,7 +136,8 @@ def test_a_replica_of_the_slot() -> None:
     route = ClusterReplicaRoute([A], 100)
     assert {search(route, {A: SLOTS})[1] for _ in range(50)} == {("a", 4), ("a", 5)}
     # Who is no replica of the slot names its primary, which is not wanted.
-    assert route.moved("99 10.0.0.1:1", A) is None
+    told: Address | None = route.moved("99 10.0.0.1:1", A)
+    assert told is None
     assert search(route, {A: SLOTS})[1] == ("10.0.0.2", 2)
     with pytest.raises(NoRouteError, match="a:1 knows none"):
         search(ClusterReplicaRoute([A], 7), {A: [[0, 16383, [b"", 1, b"id"]]]})
@@ -151,5 +152,5 @@ def test_replica_urls_lead_to_replicas() -> None:
     ]:
         endpoint = Endpoint.find_replicas(url, None, namespace="default")
         assert endpoint is not None
-        assert type(endpoint.route()) is kind
+        assert endpoint.route().__class__ == kind
         assert "role" not in endpoint.server_options
