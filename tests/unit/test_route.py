@@ -144,13 +144,14 @@ def test_a_replica_of_the_slot() -> None:
 
 
 def test_replica_urls_lead_to_replicas() -> None:
-    for url, kind in [
+    cases: list[tuple[str, type[Route]]] = [
         ("redis+sentinel://a:1/jobs?role=replica", SentinelReplicaRoute),
         ("rediss+sentinel://a:1/jobs?db=1", SentinelReplicaRoute),
         ("redis+cluster://a:1?role=replica&socket_keepalive=true", ClusterReplicaRoute),
         ("redis+cluster://a:1", ClusterReplicaRoute),
-    ]:
+    ]
+    for url, kind in cases:
         endpoint = Endpoint.find_replicas(url, None, namespace="default")
         assert endpoint is not None
-        assert endpoint.route().__class__ == kind
+        assert isinstance(endpoint.route(), kind)
         assert "role" not in endpoint.server_options
