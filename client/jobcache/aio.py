@@ -266,12 +266,22 @@ class AsyncJobCache:
 
     async def _exchange(self, step: Ask | AskAll | AtReplica, ends: float) -> Any:
         here = self._here.get()
+        loop = asyncio.get_running_loop()
+        server = here.primary
         patience = self._deadline / 2
         if isinstance(step, AtReplica):
+            server = here.replica
             if step.anew:
-                here.replica.pool(asyncio.get_running_loop()).drop()
-            return await here.replica.exchange(step.step, ends - self._deadline / 2, patience / 2)
-        return await here.primary.exchange(step, ends, patience)
+                server.pool(loop).drop()
+            step, ends, patience = step.step, ends - patience, patience / 2
+        pool = server.pool(loop)
+        with Attempt(server.breaker, patience, pool.drop) as attempt:
+            await pool.acquire(ends - time.monotonic())
+            try:
+                attempt.begin()
+                return await pool.exchange(step, ends)
+            finally:
+                pool.release()
 
 
 class _Here:
@@ -305,16 +315,6 @@ class _Server:
         self.breaker = breaker
         self._make = make
         self._pools: dict[asyncio.AbstractEventLoop, AsyncPool] = {}
-
-    async def exchange(self, step: Ask | AskAll, ends: float, patience: float) -> Any:
-        pool = self.pool(asyncio.get_running_loop())
-        with Attempt(self.breaker, patience, pool.drop) as attempt:
-            await pool.acquire(ends - time.monotonic())
-            try:
-                attempt.begin()
-                return await pool.exchange(step, ends)
-            finally:
-                pool.release()
 
     def pool(self, loop: asyncio.AbstractEventLoop) -> AsyncPool:
         """The pool of a loop that runs in this thread."""

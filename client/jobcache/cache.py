@@ -335,29 +335,31 @@ class JobCache:
 
     def _exchange(self, step: Ask | AskAll | AtReplica, ends: float) -> Any:
         here = self._here.get()
+        server = here.primary
         patience = self._deadline / 2
         if isinstance(step, AtReplica):
+            server = here.replica
             if step.anew:
-                here.replica.pool.close()
-            return here.replica.exchange(step.step, ends - self._deadline / 2, patience / 2)
-        return here.primary.exchange(step, ends, patience)
+                server.pool.close()
+            step, ends, patience = step.step, ends - patience, patience / 2
+        pool = server.pool
+        with Attempt(server.breaker, patience, pool.close) as attempt:
+            pool.acquire(ends - time.monotonic())
+            try:
+                attempt.begin()
+                return pool.exchange(step, ends)
+            finally:
+                pool.release()
 
 
 class _Server:
     """Connections to a server, and what is known of it."""
 
+    __slots__ = ("breaker", "pool")
+
     def __init__(self, pool: Pool, breaker: Breaker) -> None:
         self.pool = pool
         self.breaker = breaker
-
-    def exchange(self, step: Ask | AskAll, ends: float, patience: float) -> Any:
-        with Attempt(self.breaker, patience, self.pool.close) as attempt:
-            self.pool.acquire(ends - time.monotonic())
-            try:
-                attempt.begin()
-                return self.pool.exchange(step, ends)
-            finally:
-                self.pool.release()
 
 
 class _Here:
