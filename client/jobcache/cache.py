@@ -62,7 +62,6 @@ class JobCache:
         breaker: whether calls fail at once while the server is known to be away, but for one at a time that tries.
         stale_if_error: seconds for which the last good answer of a query may stand in when Redis does not give one;
             ``last_freshness`` says so. None for never. Each process knows its own answers only.
-
         replica_url: replicas that may answer queries: of one server, or a name for several, or a ``redis+sentinel://``
             or ``redis+cluster://`` whose healthy replicas are meant. What they say counts while it is not older than
             the primary's last word, which is asked for every second. By default ``JOBCACHE_REDIS_REPLICA_URL``, where

@@ -62,8 +62,8 @@ class Guard:
     def enter(self) -> Turn | None:
         """Leave to ask a replica; None if it is the primary's turn.
 
-        That is for one query in each second, so that a replica's answer is at most so much older than what the primary
-        knew; and for all where the primary was not heard for too long, or replicas give nothing that counts.
+        That is for one query in each second, and for all where the primary was not heard for too long, which bounds by
+        how much a replica's answer is older than what the primary knows; or where replicas give nothing that counts.
         """
         with self._lock:
             now = self.clock()
