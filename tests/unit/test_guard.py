@@ -8,11 +8,14 @@ import pytest
 from redis.exceptions import BusyLoadingError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from jobcache.codec import JOB_FIELDS
 from jobcache.connection.dialogue import ServerTraits
 from jobcache.connection.guard import HEARING, LONGEST_UNHEARD, Guard
 from jobcache.connection.replicas import Replicas, converse_with_all
+from jobcache.plans.listing import ATTEMPTS
+from jobcache.plans.plainreads import read_plainly
 from jobcache.plans.plan import Ask, AtReplica, Plan, Run
-from jobcache.plans.scripts import read_script
+from jobcache.plans.scripts import read_jobs_script, read_script
 from tests.unit.test_breaker import Time
 
 OLD, EPOCH, NEW = b"1700000000.000001", b"1700000000.000002", b"1700000001.000000"
@@ -204,3 +207,16 @@ def test_a_primary_that_gives_nothing(time: Time) -> None:
     with pytest.raises(TimeoutError):
         talk(guard, TimeoutError())
     assert guard.enter() is None
+
+
+def test_plain_commands_that_meet_two_replicas() -> None:
+    """What follows a header must not be older, also where an answer out of several generations would do."""
+    reading = read_plainly(Run(read_jobs_script("job"), (b"meta", b"job"), (b"",)))
+    *fields, now = head(10)
+    row = [b"10", *(None for _ in JOB_FIELDS)]
+    step = next(reading)
+    for _ in range(2 * ATTEMPTS):
+        assert len(step.commands) == 4
+        step = reading.send([fields, now, row, [EPOCH, b"9"]])
+    with pytest.raises(StopIteration):
+        reading.send([fields, now, row, [EPOCH, b"11"]])
