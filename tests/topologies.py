@@ -56,6 +56,10 @@ class Node:
     def address(self) -> str:
         return f"{HOST}:{self.port}"
 
+    @property
+    def url(self) -> str:
+        return f"redis://{self.address}"
+
     def client(self) -> Redis:
         return Redis(
             host=HOST, port=self.port, password=self.password or None, protocol=2, socket_timeout=2
@@ -91,6 +95,31 @@ class Nodes:
         with node.client() as client:
             eventually(lambda: bool(client.ping()))
         return node
+
+
+@dataclass
+class Pair:
+    """A primary and a replica."""
+
+    primary: Node
+    replica: Node
+
+    def part(self) -> None:
+        """From now on the replica stays as it is."""
+        with self.replica.client() as client:
+            client.execute_command("REPLICAOF", "NO", "ONE")
+
+
+@contextmanager
+def pair(*options: str, password: str = "") -> Iterator[Pair]:
+    """Two servers, the second of which follows the first."""
+    with ExitStack() as stack:
+        nodes = Nodes(stack)
+        options = ("--save", "", "--repl-diskless-sync-delay", "0", *options)
+        primary = nodes.start(*options, password=password)
+        replica = nodes.start(*options, "--replicaof", HOST, str(primary.port), password=password)
+        eventually(lambda: _feeds_replica(primary))
+        yield Pair(primary, replica)
 
 
 @dataclass

@@ -15,9 +15,10 @@ from jobcache.connection.attempt import FAILURES, Attempt
 from jobcache.connection.breaker import Breaker
 from jobcache.connection.budget import check_deadline
 from jobcache.connection.connect import make_async_pool, pool_size
-from jobcache.connection.dialogue import ServerTraits, converse, unavailable
+from jobcache.connection.dialogue import ServerTraits, Talk, converse, unavailable
 from jobcache.connection.endpoint import Endpoint
 from jobcache.connection.process import PerProcess
+from jobcache.connection.replicas import LONGEST_PAUSE, Replicas, converse_with_all
 from jobcache.errors import JobCacheError
 from jobcache.keys import Keys
 from jobcache.models import (
@@ -33,7 +34,7 @@ from jobcache.models import (
 from jobcache.plans import changefeed, queries, totals, writes
 from jobcache.plans.lastgood import LastGood, check_stale_if_error, make_last_good
 from jobcache.plans.memo import Memo
-from jobcache.plans.plan import Ask, AskAll, Pause, Plan
+from jobcache.plans.plan import Ask, AskAll, AtReplica, Pause, Plan
 from jobcache.plans.source import Answer, Query, Source
 from jobcache.plans.stamp import Stamp
 
@@ -58,21 +59,32 @@ class AsyncJobCache:
         password_file: str | None = None,
         breaker: bool = True,
         stale_if_error: float | None = None,
+        replica_url: str | None = None,
     ) -> None:
         endpoint = Endpoint.find(url, namespace=namespace, password_file=password_file)
+        replica_endpoint = Endpoint.find_replicas(
+            replica_url, url, namespace=namespace, password_file=password_file
+        )
         self._source = Source(
             Keys(namespace), f"namespace {namespace!r} at {endpoint.shown}", Memo(memo_bytes)
         )
         self._deadline = check_deadline(deadline)
         self._ready_timeout = ready_timeout
         self._traits = ServerTraits()
+        self._has_replicas = replica_endpoint is not None
         self._last: ContextVar[Stamp | None] = ContextVar("last_freshness", default=None)
         size = pool_size(endpoint, max_connections)
+        replica_size = pool_size(replica_endpoint or endpoint, max_connections)
         most_age = check_stale_if_error(stale_if_error)
         self._here = PerProcess(
             lambda: _Here(
-                partial(make_async_pool, endpoint, size=size),
-                Breaker(opens=breaker),
+                _Server(partial(make_async_pool, endpoint, size=size), Breaker(opens=breaker)),
+                None
+                if replica_endpoint is None
+                else _Server(
+                    partial(make_async_pool, replica_endpoint, size=replica_size),
+                    Breaker(longest_pause=LONGEST_PAUSE),
+                ),
                 make_last_good(most_age),
             ),
             _Here.abandon,
@@ -203,7 +215,7 @@ class AsyncJobCache:
         last_good = self._here.get().last_good
         asked = time.monotonic()
         try:
-            answer = await self._answer(query(self._source, *args))
+            answer = await self._answer(query(self._source, *args), reads=True)
         except JobCacheError as error:
             if last_good is None:
                 raise
@@ -221,8 +233,12 @@ class AsyncJobCache:
         self._last.set(answer.header)
         return answer.value
 
-    async def _answer(self, plan: Plan[T]) -> T:
-        talk = converse(plan, self._traits)
+    async def _answer(self, plan: Plan[T], *, reads: bool = False) -> T:
+        talk: Talk[T] = (
+            converse_with_all(plan, self._traits, self._here.get().replicas, reads=reads)
+            if self._has_replicas
+            else converse(plan, self._traits)
+        )
         began = time.monotonic()
         ends = began + self._deadline
         try:
@@ -248,10 +264,18 @@ class AsyncJobCache:
         except FAILURES as error:
             raise unavailable(self._source.where, error) from error
 
-    async def _exchange(self, step: Ask | AskAll, ends: float) -> Any:
+    async def _exchange(self, step: Ask | AskAll | AtReplica, ends: float) -> Any:
         here = self._here.get()
-        pool = here.pool(asyncio.get_running_loop())
-        with Attempt(here.breaker, self._deadline / 2, pool.drop) as attempt:
+        loop = asyncio.get_running_loop()
+        server = here.primary
+        patience = self._deadline / 2
+        if isinstance(step, AtReplica):
+            server = here.replica
+            if step.anew:
+                server.pool(loop).drop()
+            step, ends, patience = step.step, ends - patience, patience / 2
+        pool = server.pool(loop)
+        with Attempt(server.breaker, patience, pool.drop) as attempt:
             await pool.acquire(ends - time.monotonic())
             try:
                 attempt.begin()
@@ -261,13 +285,34 @@ class AsyncJobCache:
 
 
 class _Here:
-    """What one process has of a cache's connections, a pool for each event loop, and knows of its server."""
+    """What one process has of a cache's connections, and knows of its servers."""
 
     def __init__(
-        self, make: Callable[[], AsyncPool], breaker: Breaker, last_good: LastGood | None
+        self, primary: _Server, replica: _Server | None, last_good: LastGood | None
     ) -> None:
-        self.breaker = breaker
+        self.primary = primary
+        self.replica = replica or primary
+        self.replicas = Replicas()
         self.last_good = last_good
+
+    async def close(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Close a loop's connections, and those of loops that are closed."""
+        try:
+            await self.primary.close(loop)
+        finally:
+            await self.replica.close(loop)
+
+    def abandon(self) -> None:
+        """Let go of the parent's connections, in a child."""
+        self.primary.abandon()
+        self.replica.abandon()
+
+
+class _Server:
+    """Connections to a server, a pool for each event loop, and what is known of it."""
+
+    def __init__(self, make: Callable[[], AsyncPool], breaker: Breaker) -> None:
+        self.breaker = breaker
         self._make = make
         self._pools: dict[asyncio.AbstractEventLoop, AsyncPool] = {}
 

@@ -13,10 +13,11 @@ from jobcache.connection.attempt import FAILURES, Attempt
 from jobcache.connection.breaker import Breaker
 from jobcache.connection.budget import check_deadline
 from jobcache.connection.connect import make_pool, pool_size
-from jobcache.connection.dialogue import ServerTraits, converse, unavailable
+from jobcache.connection.dialogue import ServerTraits, Talk, converse, unavailable
 from jobcache.connection.endpoint import Endpoint
 from jobcache.connection.pool import Pool
 from jobcache.connection.process import PerProcess
+from jobcache.connection.replicas import LONGEST_PAUSE, Replicas, converse_with_all
 from jobcache.errors import JobCacheError
 from jobcache.keys import Keys
 from jobcache.models import (
@@ -32,7 +33,7 @@ from jobcache.models import (
 from jobcache.plans import changefeed, queries, totals, writes
 from jobcache.plans.lastgood import LastGood, check_stale_if_error, make_last_good
 from jobcache.plans.memo import Memo
-from jobcache.plans.plan import Ask, AskAll, Pause, Plan
+from jobcache.plans.plan import Ask, AskAll, AtReplica, Pause, Plan
 from jobcache.plans.source import Answer, Query, Source
 from jobcache.plans.stamp import Stamp
 
@@ -61,6 +62,10 @@ class JobCache:
         breaker: whether calls fail at once while the server is known to be away, but for one at a time that tries.
         stale_if_error: seconds for which the last good answer of a query may stand in when Redis does not give one;
             ``last_freshness`` says so. None for never. Each process knows its own answers only.
+        replica_url: replicas that may answer queries: of one server, or a name for several, or a ``redis+sentinel://``
+            or ``redis+cluster://`` whose healthy replicas are meant. What they say counts while it is not older than
+            the primary's last word, which is asked for every second. By default ``JOBCACHE_REDIS_REPLICA_URL``, where
+            no ``url`` is passed.
 
     Raises:
         ConfigError: the URL, the namespace or a number cannot be used. Nothing is connected yet.
@@ -78,21 +83,32 @@ class JobCache:
         password_file: str | None = None,
         breaker: bool = True,
         stale_if_error: float | None = None,
+        replica_url: str | None = None,
     ) -> None:
         endpoint = Endpoint.find(url, namespace=namespace, password_file=password_file)
+        replica_endpoint = Endpoint.find_replicas(
+            replica_url, url, namespace=namespace, password_file=password_file
+        )
         self._source = Source(
             Keys(namespace), f"namespace {namespace!r} at {endpoint.shown}", Memo(memo_bytes)
         )
         self._deadline = check_deadline(deadline)
         self._ready_timeout = ready_timeout
         self._traits = ServerTraits()
+        self._has_replicas = replica_endpoint is not None
         self._last: ContextVar[Stamp | None] = ContextVar("last_freshness", default=None)
         size = pool_size(endpoint, max_connections)
+        replica_size = pool_size(replica_endpoint or endpoint, max_connections)
         most_age = check_stale_if_error(stale_if_error)
         self._here = PerProcess(
             lambda: _Here(
-                make_pool(endpoint, size=size),
-                Breaker(opens=breaker),
+                _Server(make_pool(endpoint, size=size), Breaker(opens=breaker)),
+                None
+                if replica_endpoint is None
+                else _Server(
+                    make_pool(replica_endpoint, size=replica_size),
+                    Breaker(longest_pause=LONGEST_PAUSE),
+                ),
                 make_last_good(most_age),
             ),
             _Here.close,
@@ -267,7 +283,7 @@ class JobCache:
         last_good = self._here.get().last_good
         asked = time.monotonic()
         try:
-            answer = self._answer(query(self._source, *args))
+            answer = self._answer(query(self._source, *args), reads=True)
         except JobCacheError as error:
             if last_good is None:
                 raise
@@ -285,8 +301,12 @@ class JobCache:
         self._last.set(answer.header)
         return answer.value
 
-    def _answer(self, plan: Plan[T]) -> T:
-        talk = converse(plan, self._traits)
+    def _answer(self, plan: Plan[T], *, reads: bool = False) -> T:
+        talk: Talk[T] = (
+            converse_with_all(plan, self._traits, self._here.get().replicas, reads=reads)
+            if self._has_replicas
+            else converse(plan, self._traits)
+        )
         began = time.monotonic()
         ends = began + self._deadline
         try:
@@ -312,24 +332,46 @@ class JobCache:
         except FAILURES as error:
             raise unavailable(self._source.where, error) from error
 
-    def _exchange(self, step: Ask | AskAll, ends: float) -> Any:
+    def _exchange(self, step: Ask | AskAll | AtReplica, ends: float) -> Any:
         here = self._here.get()
-        with Attempt(here.breaker, self._deadline / 2, here.pool.close) as attempt:
-            here.pool.acquire(ends - time.monotonic())
+        server = here.primary
+        patience = self._deadline / 2
+        if isinstance(step, AtReplica):
+            server = here.replica
+            if step.anew:
+                server.pool.close()
+            step, ends, patience = step.step, ends - patience, patience / 2
+        pool = server.pool
+        with Attempt(server.breaker, patience, pool.close) as attempt:
+            pool.acquire(ends - time.monotonic())
             try:
                 attempt.begin()
-                return here.pool.exchange(step, ends)
+                return pool.exchange(step, ends)
             finally:
-                here.pool.release()
+                pool.release()
+
+
+class _Server:
+    """Connections to a server, and what is known of it."""
+
+    __slots__ = ("breaker", "pool")
+
+    def __init__(self, pool: Pool, breaker: Breaker) -> None:
+        self.pool = pool
+        self.breaker = breaker
 
 
 class _Here:
-    """What one process has of a cache's connections, and knows of its server."""
+    """What one process has of a cache's connections, and knows of its servers."""
 
-    def __init__(self, pool: Pool, breaker: Breaker, last_good: LastGood | None) -> None:
-        self.pool = pool
-        self.breaker = breaker
+    def __init__(
+        self, primary: _Server, replica: _Server | None, last_good: LastGood | None
+    ) -> None:
+        self.primary = primary
+        self.replica = replica or primary
+        self.replicas = Replicas()
         self.last_good = last_good
 
     def close(self) -> None:
-        self.pool.close()
+        self.primary.pool.close()
+        self.replica.pool.close()

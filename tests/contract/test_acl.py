@@ -13,7 +13,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from redis import Redis
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
 
 from jobcache import AsyncJobCache, CacheState, CacheUnavailable, JobCache
 from jobcache_refresher import Refresher
@@ -222,6 +227,17 @@ class TestWhatTheCodeNeeds:
             rig.settle()
             assert asyncio.run(ask()) == [RUNS[0]]
 
+    def test_replicas_of_a_cluster(self, guarded: RunningServer) -> None:
+        """Who reads may tell a node to answer though it is a replica."""
+        for user in USERS:
+            refusal = ""
+            with Redis.from_url(url_of(guarded, user), protocol=2) as client:
+                try:
+                    client.execute_command("READONLY")
+                except ResponseError as error:  # a server of no Cluster may have no use for it
+                    refusal = str(error)
+            assert ("no permissions" in refusal) == (user == WRITER), user
+
     def test_another_database(self, guarded: RunningServer, namespace: str) -> None:
         for user in USERS:
             with Redis.from_url(f"{url_of(guarded, user)}?db=1", protocol=2) as client:
@@ -348,7 +364,8 @@ class TestTheFile:
         assert called <= granted(WRITER)
 
     def test_the_readers_may_read_alike(self) -> None:
-        assert granted(READER) < granted(CLIENT) < granted(WRITER)
+        assert granted(READER) < granted(CLIENT)
+        assert granted(CLIENT) - {"readonly"} < granted(WRITER)  # who reads no replicas
 
     def test_no_channels_no_categories_no_passwords(self) -> None:
         for user in USERS:

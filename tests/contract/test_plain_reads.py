@@ -46,8 +46,8 @@ RUN: Names = ("p", "g", "n", "r1")
 class Doubter(JobCache):
     """A client that may run scripts, and asks by plain commands as well, whatever it asks."""
 
-    def _answer(self, plan: Plan[T]) -> T:
-        return super()._answer(_ask_twice(plan))
+    def _answer(self, plan: Plan[T], *, reads: bool = False) -> T:
+        return super()._answer(_ask_twice(plan), reads=reads)
 
 
 def _ask_twice(plan: Plan[T]) -> Plan[T]:
@@ -535,7 +535,7 @@ class TestFailures:
             with pytest.raises(CacheUnavailable, match="wrong kind of value"):
                 plain.forgetful.get_running_jobs()
             assert names_of(plain.forgetful.list_all_jobs()) == [RUN]
-        (connection,) = plain.forgetful._here.get().pool._idle
+        (connection,) = plain.forgetful._here.get().primary.pool._idle
         assert connection._sock is not None
         asyncio.run(ask())
 
@@ -592,7 +592,7 @@ class TestLostConnections:
                     answers.append(cache.freshness().generation)
                 except CacheUnavailable as error:
                     answers.append(type(error))
-            idle = len(cache._here.get().pool._idle)
+            idle = len(cache._here.get().primary.pool._idle)
             cache.close()
             return [*answers, idle]
 
@@ -603,7 +603,7 @@ class TestLostConnections:
                     answers.append((await cache.freshness()).generation)
                 except CacheUnavailable as error:
                     answers.append(type(error))
-            idle = len(cache._here.get().pool(asyncio.get_running_loop())._idle)
+            idle = len(cache._here.get().primary.pool(asyncio.get_running_loop())._idle)
             await cache.stop()
             return [*answers, idle]
 

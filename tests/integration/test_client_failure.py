@@ -471,7 +471,7 @@ class TestBreaker:
         """Who waited for a connection until the end tells nothing of the server."""
         with hostile(after_handshake(None)) as server:
             cache = JobCache(server.url, deadline=DEADLINE, max_connections=1)
-            pool = cache._here.get().pool
+            pool = cache._here.get().primary.pool
             pool.acquire(1)
             release = threading.Timer(DEADLINE * 0.7, pool.release)
             release.start()

@@ -20,6 +20,32 @@ def test_where_a_url_is_looked_for() -> None:
         Endpoint.find(None, {})
 
 
+def test_where_a_url_of_replicas_is_looked_for() -> None:
+    def find(replica_url: str | None, url: str | None) -> str | None:
+        found = Endpoint.find_replicas(
+            replica_url, url, {"JOBCACHE_REDIS_REPLICA_URL": "redis://a"}, namespace="default"
+        )
+        return None if found is None else found.url
+
+    assert find("redis://c", None) == find("redis://c", "redis://b") == "redis://c"
+    assert find(None, None) == "redis://a"
+    assert find(None, "redis://b") is None, "the environment's are another server's"
+    assert find("", None) is None
+
+
+def test_the_role_of_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    for url in ("redis://h?role=replica", "redis+cluster://h?db=0&role=replica"):
+        with pytest.raises(ConfigError, match="writes need the primary"):
+            JobCache(url)
+        JobCache("redis://h", replica_url=url)
+    with pytest.raises(ConfigError, match=r"replica_url=.* the only role to ask for"):
+        JobCache("redis://h", replica_url="redis://h?role=primary")
+    monkeypatch.setenv("JOBCACHE_REDIS_URL", "redis://h")
+    monkeypatch.setenv("JOBCACHE_REDIS_REPLICA_URL", "redis://:secret@h:x")
+    with pytest.raises(ConfigError, match="JOBCACHE_REDIS_REPLICA_URL=redis://:\\*\\*\\*@h:x"):
+        JobCache()
+
+
 def test_valkey_is_redis() -> None:
     assert Endpoint.find("valkey://h:1/2").url == "redis://h:1/2"
     assert Endpoint.find("valkeys://h:1/2").url == "rediss://h:1/2"

@@ -34,7 +34,7 @@ class NotInChargeError(RedisConnectionError):
 FAILURES = (RedisError, OSError, OutageError, PoolExhaustedError)
 """What the I/O of a conversation may raise."""
 
-_ANSWERS = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError)
+ANSWERS = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError)
 """What a server says; redis-py counts some of it among lost connections."""
 _TIMEOUTS = (RedisTimeoutError, TimeoutError)
 _OUTAGES = (RedisConnectionError, OSError)
@@ -44,7 +44,7 @@ def is_worth_another(error: RedisConnectionError, is_fresh: bool) -> bool:
     """Whether to try once more: on a connection that was kept and may have been closed meanwhile, or elsewhere."""
     if isinstance(error, NotInChargeError):
         return True
-    return not is_fresh and not isinstance(error, _ANSWERS)
+    return not is_fresh and not isinstance(error, ANSWERS)
 
 
 def describe(error: BaseException) -> str:
@@ -94,7 +94,7 @@ class Attempt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None or isinstance(error, _ANSWERS):
+        if error is None or isinstance(error, ANSWERS):
             self._breaker.succeeded()
         elif isinstance(error, _TIMEOUTS):
             if time.monotonic() - self._asked_at < self._patience:

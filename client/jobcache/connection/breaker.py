@@ -21,7 +21,7 @@ FIRST_PAUSE = 0.1
 FIRST_PAUSE_AFTER_WAITING = 0.4
 """The same where failing takes long: in it, those who queue behind whoever waited are sent away."""
 LONGEST_PAUSE = 1.0
-"""Seconds between two tries at most; a server that is back is noticed within so many."""
+"""Seconds between two tries at most, by default; a server that is back is noticed within so many."""
 
 
 class OutageError(Exception):
@@ -33,6 +33,7 @@ class Breaker:
 
     Args:
         opens: whether it ever does.
+        longest_pause: most seconds between two tries.
         clock: seconds on a monotonic clock.
         jitter: a random number from 0 to 1.
     """
@@ -41,10 +42,12 @@ class Breaker:
         self,
         *,
         opens: bool = True,
+        longest_pause: float = LONGEST_PAUSE,
         clock: Clock = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._opens = opens
+        self._longest_pause = longest_pause
         self._clock = clock
         self._jitter = jitter
         self._lock = threading.Lock()
@@ -106,7 +109,7 @@ class Breaker:
                     self._hold(FIRST_PAUSE_AFTER_WAITING if silently else FIRST_PAUSE)
             elif ticket is not None and ticket is self._trying:
                 self._trying = None
-                self._hold(min(2 * self._pause, LONGEST_PAUSE))
+                self._hold(min(2 * self._pause, self._longest_pause))
 
     def left(self, ticket: object | None) -> None:
         """An exchange ended without a verdict on the server: another call may try."""

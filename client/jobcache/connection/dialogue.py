@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from redis.exceptions import NoScriptError, ResponseError
 
 from jobcache.connection.attempt import describe
 from jobcache.errors import CacheUnavailable
 from jobcache.plans.plainreads import can_read_plainly, read_plainly
-from jobcache.plans.plan import Ask, AskAll, Pause, Plan, Run
+from jobcache.plans.plan import Ask, AskAll, AtReplica, Pause, Plan, Run
 
 T = TypeVar("T")
+
+Talk: TypeAlias = Generator[Ask | AskAll | AtReplica | Pause, Any, T]
+"""A conversation in plain commands."""
 
 
 @dataclass(slots=True)
@@ -27,7 +30,7 @@ class ServerTraits:
     """Whether it lets this user run scripts at all; the same."""
 
 
-def converse(plan: Plan[T], traits: ServerTraits) -> Generator[Ask | AskAll | Pause, Any, T]:
+def converse(plan: Plan[T], traits: ServerTraits) -> Talk[T]:
     """The plan, with every script turned into commands. Throw in the error that one of them met."""
     reply: Any = None
     while True:
@@ -36,10 +39,11 @@ def converse(plan: Plan[T], traits: ServerTraits) -> Generator[Ask | AskAll | Pa
         except StopIteration as stop:
             answer: T = stop.value
             return answer
-        reply = (yield from _run(step, traits)) if isinstance(step, Run) else (yield step)
+        reply = (yield from run(step, traits)) if isinstance(step, Run) else (yield step)
 
 
-def _run(step: Run, traits: ServerTraits) -> Generator[Ask | AskAll, Any, Any]:
+def run(step: Run, traits: ServerTraits) -> Generator[Ask | AskAll, Any, Any]:
+    """A script, turned into commands; returns what it replies."""
     if not traits.scripts and can_read_plainly(step.script):
         return (yield from read_plainly(step))
     rest = (len(step.keys), *step.keys, *step.args)

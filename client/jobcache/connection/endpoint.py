@@ -19,12 +19,21 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
 from jobcache.connection.credentials import PASSWORD_FILE_VARIABLE, PasswordFile
-from jobcache.connection.route import Address, ClusterRoute, Route, SentinelRoute
+from jobcache.connection.route import (
+    Address,
+    ClusterReplicaRoute,
+    ClusterRoute,
+    Route,
+    SentinelReplicaRoute,
+    SentinelRoute,
+)
 from jobcache.errors import ConfigError
 from jobcache.keys import Keys
 
 URL_VARIABLES = ("JOBCACHE_REDIS_URL", "REDIS_URL")
 """Where a URL is looked for when none is passed, in this order."""
+REPLICA_URL_VARIABLE = "JOBCACHE_REDIS_REPLICA_URL"
+"""Where one of replicas is looked for when neither is passed."""
 
 _SCHEMES = {
     "redis": "redis",
@@ -60,6 +69,8 @@ class Endpoint:
     """The name by which the Sentinels know the primary and its replicas."""
     slot: int | None = None
     """The slot of the namespace in a Cluster."""
+    replicas: bool = False
+    """Whether Sentinels and nodes of a Cluster are asked for a replica instead of the primary."""
     server_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """What the URL says of connections to servers, in redis-py's words and without passwords."""
     credentials: CredentialProvider | None = field(default=None, repr=False)
@@ -95,6 +106,35 @@ class Endpoint:
                     "no Redis URL: pass url=..., or set JOBCACHE_REDIS_URL, for example to redis://localhost:6379/0"
                 )
             endpoint = _read_url(environ[variable], variable)
+        return endpoint._complete(environ, namespace, password_file)
+
+    @classmethod
+    def find_replicas(
+        cls,
+        replica_url: str | None,
+        url: str | None,
+        environ: Mapping[str, str] = os.environ,
+        *,
+        namespace: str,
+        password_file: str | None = None,
+    ) -> Endpoint | None:
+        """Where replicas may be read, if anywhere: the URL passed, or the environment's, if no other is passed either.
+
+        Raises:
+            ConfigError: as ``find``.
+        """
+        setting = "replica_url"
+        if replica_url is None and not url:
+            replica_url, setting = environ.get(REPLICA_URL_VARIABLE), REPLICA_URL_VARIABLE
+        if not replica_url:
+            return None
+        endpoint = _read_url(replica_url, setting, replicas=True)
+        return endpoint._complete(environ, namespace, password_file)
+
+    def _complete(
+        self, environ: Mapping[str, str], namespace: str | None, password_file: str | None
+    ) -> Endpoint:
+        endpoint = self
         if namespace is not None:
             endpoint = replace(endpoint, slot=key_slot(Keys(namespace).prefix))
         if password_file:
@@ -126,9 +166,11 @@ class Endpoint:
         """The way to the server to talk to; None where the URL names it."""
         match self.topology:
             case Topology.SENTINEL:
-                return SentinelRoute(self.seeds, self.service)
+                kind = SentinelReplicaRoute if self.replicas else SentinelRoute
+                return kind(self.seeds, self.service)
             case Topology.CLUSTER:
-                return ClusterRoute(self.seeds, self.slot)
+                kind_of_node = ClusterReplicaRoute if self.replicas else ClusterRoute
+                return kind_of_node(self.seeds, self.slot)
             case Topology.SERVER:
                 return None
 
@@ -160,7 +202,7 @@ def mask_password(url: str) -> str:
     return _PASSWORD_QUERY.sub(r"\1***", shown)
 
 
-def _read_url(url: str, setting: str) -> Endpoint:
+def _read_url(url: str, setting: str, *, replicas: bool = False) -> Endpoint:
     shown = mask_password(url)
     scheme, separator, rest = url.partition("://")
     base, plus, kind = scheme.lower().partition("+")
@@ -172,7 +214,7 @@ def _read_url(url: str, setting: str) -> Endpoint:
         )
     known = f"{_SCHEMES[base]}{plus}{kind}://{rest}"
     try:
-        return _read_parts(known, setting, Topology(kind))
+        return _read_parts(known, setting, Topology(kind), replicas=replicas)
     except (ValueError, TypeError) as error:
         why = str(error)
         quoted = why.rpartition(" as ")[2].strip("'") if "cast" in why else ""
@@ -181,12 +223,12 @@ def _read_url(url: str, setting: str) -> Endpoint:
         raise ConfigError(f"{setting}={shown}: {why}") from None
 
 
-def _read_parts(url: str, setting: str, topology: Topology) -> Endpoint:
+def _read_parts(url: str, setting: str, topology: Topology, *, replicas: bool) -> Endpoint:
     seeds: tuple[Address, ...] = ()
     service = ""
-    single = url
+    single = _take_role(url, replicas=replicas)
     if topology is not Topology.SERVER:
-        seeds, service, single = _read_seeds(url, topology)
+        seeds, service, single = _read_seeds(single, topology)
     options: dict[str, Any] = parse_url(single)
     credentials = _take_credentials(options, "")
     sentinel_credentials = None
@@ -201,6 +243,7 @@ def _read_parts(url: str, setting: str, topology: Topology) -> Endpoint:
         topology,
         seeds,
         service,
+        replicas=replicas,
         server_options=options,
         credentials=credentials,
         sentinel_credentials=sentinel_credentials,
@@ -225,6 +268,19 @@ def _read_seeds(url: str, topology: Topology) -> tuple[tuple[Address, ...], str,
     base = parts.scheme.partition("+")[0]
     single = f"{base}://{user}{at}{hosts.split(',')[0]}{path}?{parts.query}"
     return tuple(seeds), name, single
+
+
+def _take_role(url: str, *, replicas: bool) -> str:
+    """The URL without the role of the servers that it leads to, which must be the one wanted."""
+    before, mark, query = url.partition("?")
+    options = query.split("&")
+    for role in [one for one in options if one.startswith("role=")]:
+        if role != "role=replica":
+            raise ValueError(f"{role}: the only role to ask for is replica, in replica_url")
+        if not replicas:
+            raise ValueError(f"{role}: writes need the primary; replicas are named by replica_url")
+        options.remove(role)
+    return f"{before}{mark}{'&'.join(options)}"
 
 
 def _take_credentials(options: dict[str, Any], prefix: str) -> CredentialProvider | None:

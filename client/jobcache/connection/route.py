@@ -1,17 +1,20 @@
-"""Which node to talk to, where it is not fixed: the primary that Sentinel names, or the node of a Cluster slot.
+"""Which node to talk to, where it is not fixed: the primary that Sentinel names, the node of a Cluster slot, a replica.
 
 Without I/O: a search is a generator that yields whom to ask, and is sent the reply.
 """
 
 from __future__ import annotations
 
+import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from jobcache.ids import decode_name
+
+T = TypeVar("T")
 
 
 class Address(NamedTuple):
@@ -120,22 +123,73 @@ class ClusterRoute(Route):
 
     def read(self, reply: Any, asked: Address) -> Address | None:
         """The address of the slot's primary, in the reply of a node."""
-        owner = asked if self.slot is None else None
+        if self.slot is None:
+            self.serving(reply, asked)
+            return asked
+        return next(iter(self.serving(reply, asked)), None)
+
+    def serving(self, reply: Any, asked: Address) -> list[Address]:
+        """The nodes that serve the slot, its primary first; all that are named are learned."""
+        serving: list[Address] = []
         known: list[Address] = []
         for first, last, *nodes in reply:
             addresses = [_address(*node[:2], asked=asked) for node in nodes]
             known += addresses
             if self.slot is not None and int(first) <= self.slot <= int(last):
-                owner = addresses[0]
+                serving = addresses
         self.learn(known)
-        return owner
+        return serving
 
-    def moved(self, message: str, asked: Address) -> Address:
-        """Take in the slot and the address of a reply ``MOVED <slot> <host>:<port>``."""
+    def moved(self, message: str, asked: Address) -> Address | None:
+        """Take in the slot and the address of a reply ``MOVED <slot> <host>:<port>``; returns where to go, if told."""
         slot, _, address = message.removeprefix("MOVED ").partition(" ")
         self.slot = int(slot)
         host, _, port = address.rpartition(":")
         return _address(host, port, asked=asked)
+
+
+class SentinelReplicaRoute(Route):
+    """To one of the replicas that Sentinels take for healthy, whichever."""
+
+    def __init__(self, seeds: Sequence[Address], service: str) -> None:
+        super().__init__(seeds)
+        self.question = ("SENTINEL", "REPLICAS", service)
+
+    def read(self, reply: Any, asked: Address) -> Address | None:
+        """The address of a replica, in the reply of a Sentinel."""
+        replicas = [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in reply]
+        healthy = [replica for replica in replicas if _is_healthy(replica)]
+        if not healthy:
+            return None
+        replica = _choose(healthy)
+        return _address(replica[b"ip"], replica[b"port"], asked=asked)
+
+
+class ClusterReplicaRoute(ClusterRoute):
+    """To one of the replicas of the node of a Cluster that serves one slot, whichever."""
+
+    def read(self, reply: Any, asked: Address) -> Address | None:
+        """The address of a replica of the slot's primary, in the reply of a node, who leaves out those that failed."""
+        replicas = self.serving(reply, asked)[1:]
+        return _choose(replicas) if replicas else None
+
+    def moved(self, message: str, asked: Address) -> Address | None:
+        """Take in the slot. The address is a primary's, so the replica is to be looked for."""
+        super().moved(message, asked)
+        return None
+
+
+_UNHEALTHY = {b"s_down", b"o_down", b"disconnected"}
+
+
+def _is_healthy(replica: Mapping[bytes, bytes]) -> bool:
+    """Whether a Sentinel reaches a replica, and the replica the primary."""
+    flags = set(replica.get(b"flags", b"").split(b","))
+    return not flags & _UNHEALTHY and replica.get(b"master-link-status") == b"ok"
+
+
+def _choose(several: Sequence[T]) -> T:
+    return random.choice(several)  # noqa: S311 - to spread load
 
 
 def _address(host: bytes | str | None, port: bytes | str | int, *, asked: Address) -> Address:

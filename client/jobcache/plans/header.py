@@ -124,6 +124,11 @@ class Header:
         """What answers depend on, and nothing else: epoch and generation."""
         return self.epoch, self.generation
 
+    def says_the_same(self, other: Header) -> bool:
+        """Whether both tell the same of the cache, whenever they did."""
+        told = len(META_FIELDS)
+        return self._reply[:told] == other._reply[:told]
+
     @property
     def freshness(self) -> Freshness:
         """What a caller is told of the age of an answer."""

@@ -115,6 +115,8 @@ class _Look:
             epoch, generation = replies.pop()
             if epoch != self.head[1] or (generation != self.head[2] and not self._settles):
                 raise _ChangedError
+            if int(generation or 0) < int(self.head[2] or 0):  # of a replica that is behind
+                raise _ChangedError
         return replies
 
     def is_known(self, epoch: bytes, generation: int) -> Generator[AskAll, Any, bool]:

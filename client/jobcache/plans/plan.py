@@ -51,6 +51,20 @@ class AskAll:
 
 
 @dataclass(frozen=True, slots=True)
+class AtReplica:
+    """Put it to a replica, for half of the deadline at most."""
+
+    step: Ask | AskAll
+    anew: bool = False
+    """Whether to one that is chosen anew."""
+
+    @property
+    def renews(self) -> bool:
+        """As of ``Run``."""
+        return self.step.renews
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """Wait some seconds; the reply is how many have passed since the plan began. The deadline begins anew."""
 
