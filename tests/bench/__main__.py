@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     add = parser.add_argument
     add("--jobs", type=int, default=JOBS, help="runs in the tree that is built (%(default)s)")
-    add("--running", type=float, default=0.02, help="share of them that run (%(default)s)")
+    add("--running", type=float, default=0.01, help="share of them that run (%(default)s)")
     add("--log-bytes", type=int, default=LOG_BYTES, help="size of their logs (%(default)s)")
     add("--tree", type=Path, help="use the tree in this directory; built there if it is empty")
     add("--url", help="measure with this server; by default an embedded one")

@@ -34,9 +34,9 @@ from jobcache.plans.scripts import read_jobs_script, read_script
 from jobcache.plans.source import Answer, Source, build
 from jobcache.plans.stamp import Stamp
 
-MOST_RUNNING = 5000
+MOST_RUNNING = 1000
 """Most running jobs of which the step that finds them tells the revision: some milliseconds of the server's time."""
-MOST_RUNNING_READ = 500
+MOST_RUNNING_READ = 200
 """Most of them that are read whole in that step."""
 
 
