@@ -61,8 +61,7 @@ if window ~= '' then
     end
 end
 
-local total = 0
-local found = {}
+local total, merged = 0, {}
 for k = 2, #KEYS do
     if oldest == '-inf' then
         total = total + redis.call('ZCARD', KEYS[k])
@@ -72,27 +71,36 @@ for k = 2, #KEYS do
     if limit > 0 then
         local first = position(KEYS[k])
         local flat = redis.call('ZREVRANGE', KEYS[k], first, first + limit - 1, 'WITHSCORES')
-        for i = 1, #flat, 2 do
-            if number(flat[i + 1]) < number(oldest) then
-                break
-            end
-            found[#found + 1] = {flat[i], flat[i + 1], number(flat[i + 1])}
+        if flat[1] then
+            merged[#merged + 1] = {flat = flat, at = 1, score = number(flat[2])}
         end
     end
 end
 
-if #KEYS > 2 then
-    table.sort(found, function(a, b)
-        if a[3] ~= b[3] then
-            return a[3] > b[3]
+-- The next of all indexes, each of which is in order already: member and score, or nil when none is left in the window.
+local function take_next()
+    local best
+    for _, one in ipairs(merged) do
+        if one.score and (not best or one.score > best.score or (one.score == best.score
+                and precedes(best.flat[best.at], one.flat[one.at]))) then
+            best = one
         end
-        return precedes(b[1], a[1])
-    end)
+    end
+    if not best or best.score < number(oldest) then
+        return nil
+    end
+    local member, score = best.flat[best.at], best.flat[best.at + 1]
+    best.at = best.at + 2
+    best.score = best.flat[best.at] and number(best.flat[best.at + 1])
+    return member, score
 end
 
 local rows = {}
-for i = 1, math.min(limit, #found) do
-    local member, score = found[i][1], found[i][2]
+for i = 1, limit do
+    local member, score = take_next()
+    if not member then
+        break
+    end
     rows[i] = {member, score, read_job(job_prefix .. member_prefix .. member, since)}
 end
 return {head, total, rows}

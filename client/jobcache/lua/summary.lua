@@ -29,9 +29,10 @@ end
 local projects = {}
 for i, name in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
     local index = project_prefix .. name
-    local counts = {redis.call('ZCARD', index), fresh(running_prefix .. name)}
+    local counts = {0, fresh(running_prefix .. name)}
     for a = 7, #ARGV do
-        counts[#counts + 1] = redis.call('ZCARD', index .. status_part .. ARGV[a])
+        local count = redis.call('ZCARD', index .. status_part .. ARGV[a])
+        counts[a - 4], counts[1] = count, counts[1] + count
     end
     projects[i] = {name, counts, redis.call('ZRANGE', groups_prefix .. name, 0, -1)}
 end
