@@ -567,7 +567,7 @@ class TestMemo:
     ) -> None:
         for number in range(30):
             write_run(status_dir, ("p", f"g{number % 3}", "n", f"r{number:02}"))
-        with Rig(real_server.url, status_dir, namespace) as rig:
+        with Rig(real_server.url, status_dir, namespace) as rig, real_server.client() as redis:
             rig.refresh()
             trips: list[int] = []
             original: Any = rig.cache._exchange
@@ -592,10 +592,13 @@ class TestMemo:
                     lambda: rig.cache.get_dashboard_stats(),
                 ):
                     call()
-                    call()
-                    trips.clear()
-                    call()
-                    assert len(trips) == 1
+                    call()  # some read in two steps what they met for the first time
+                    for _ in range(2):
+                        trips.clear()
+                        call()
+                        assert len(trips) == 1
+                        # Something else was written: which jobs are the same is told, and they do not travel.
+                        redis.hincrby(rig.refresher.keys.meta, "generation", 1)
                 assert_agrees(rig)
 
     def test_an_answer_travels_once_in_a_generation(
@@ -648,16 +651,40 @@ class TestMemo:
         assert names_of(rig.cache.list_all_jobs()) == [RUN]
         assert rig.cache.counts().total_jobs == 1
 
+    def test_no_answer_mixes_two_epochs(
+        self, rig: Rig, server: RunningServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Revisions begin anew with each epoch, so an equal one of another epoch means nothing."""
+        write_run(rig.status_dir, RUN, status="failed")
+        rig.refresh()
+        rig.cache.list_all_jobs()
+        rig.cache._source.memo._jobs._young.clear()  # so that it takes a second step
+        keys, exchange = rig.refresher.keys, rig.cache._exchange
+
+        def rebuild_after(*args: Any) -> Any:
+            monkeypatch.setattr(rig.cache, "_exchange", exchange)
+            reply = exchange(*args)
+            with server.client() as redis:
+                redis.hset(keys.meta, "epoch", "another")
+                redis.hset(keys.full(b"job:" + "/".join(RUN).encode()), "status", "completed")
+            return reply
+
+        monkeypatch.setattr(rig.cache, "_exchange", rebuild_after)
+        (job,) = rig.cache.list_all_jobs()
+        fresh = rig.cache.last_freshness
+        assert fresh is not None
+        assert (fresh.epoch, job.status) == ("another", JobStatus.COMPLETED)
+
     def test_what_was_dropped_is_fetched_again(self, rig: Rig) -> None:
         """The answer is still known, but not all of its jobs."""
         for number in range(5):
             write_run(rig.status_dir, ("p", "g", "n", f"r{number}"))
         rig.refresh()
         first = rig.cache.list_all_jobs()
-        memo = rig.cache._source.memo
-        memo._jobs.clear()
+        jobs = rig.cache._source.memo._jobs
+        jobs._young.clear()
         assert rig.cache.list_all_jobs() == first
-        memo._jobs.clear()
+        jobs._young.clear()
         delete_run(rig.status_dir, ("p", "g", "n", "r3"))
         rig.settle()
         assert_agrees(rig)
@@ -673,6 +700,20 @@ class TestMemo:
         for number in range(13):
             write_run(rig.status_dir, ("p", "g", "n", f"r{number:02}"), status="running")
         rig.refresh()
+        replies: list[Any] = []
+        exchange: Any = rig.forgetful._exchange
+
+        def kept(*args: Any) -> Any:
+            replies.append(exchange(*args))
+            return replies[-1]
+
+        rig.refresh()
+        monkeypatch.setattr(rig.forgetful, "_exchange", kept)
+        assert len(rig.forgetful.get_running_jobs()) == 13
+        rows = next(reply[2] for reply in replies if len(reply) == 3)
+        assert len(rows) == min(told, 13)
+        assert sum(len(row) == 2 for row in rows) == min(read, len(rows))
+        monkeypatch.setattr(rig.forgetful, "_exchange", exchange)
         for change, count in (("r03", 13), ("r20", 14)):
             assert_agrees(rig)
             write_run(rig.status_dir, ("p", "g", "n", change), status="running", job_key="changed")

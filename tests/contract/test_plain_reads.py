@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import datetime, timedelta
 from itertools import product
 from pathlib import Path
@@ -25,7 +25,7 @@ from jobcache import (
     JobCache,
 )
 from jobcache.cli.checkup import Checkup
-from jobcache.connection.dialogue import ServerTraits, converse
+from jobcache.connection.dialogue import ServerTraits, converse, converse_by
 from jobcache.plans import plainreads
 from jobcache.plans.header import META_FIELDS
 from jobcache.plans.plan import Ask, AskAll, Command, Plan, Run
@@ -50,18 +50,16 @@ class Doubter(JobCache):
         return super()._answer(_ask_twice(plan), reads=reads)
 
 
-def _ask_twice(plan: Plan[T]) -> Plan[T]:
-    reply: Any = None
-    while True:
-        try:
-            step = plan.send(reply)
-        except StopIteration as stop:
-            answer: T = stop.value
-            return answer
-        reply = yield step
-        if isinstance(step, Run) and plainreads.can_read_plainly(step.script):
-            plain = yield from plainreads.read_plainly(step)
-            assert _timeless(plain) == _timeless(reply), step
+def _ask_twice(plan: Plan[T]) -> Generator[Any, Any, T]:
+    return converse_by(plan, _put_twice)
+
+
+def _put_twice(step: Run) -> Generator[Run | AskAll, Any, Any]:
+    reply = yield step
+    if plainreads.can_read_plainly(step.script):
+        plain = yield from plainreads.read_plainly(step)
+        assert _timeless(plain) == _timeless(reply), step
+    return reply
 
 
 def _timeless(reply: list[Any]) -> list[Any]:

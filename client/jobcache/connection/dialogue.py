@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -32,6 +32,11 @@ class ServerTraits:
 
 def converse(plan: Plan[T], traits: ServerTraits) -> Talk[T]:
     """The plan, with every script turned into commands. Throw in the error that one of them met."""
+    return converse_by(plan, lambda step: run(step, traits))
+
+
+def converse_by(plan: Plan[T], put: Callable[[Run], Generator[Any, Any, Any]]) -> Talk[T]:
+    """The plan, with every script put to a server in one's own way; ``put`` returns what it replies."""
     reply: Any = None
     while True:
         try:
@@ -39,7 +44,7 @@ def converse(plan: Plan[T], traits: ServerTraits) -> Talk[T]:
         except StopIteration as stop:
             answer: T = stop.value
             return answer
-        reply = (yield from run(step, traits)) if isinstance(step, Run) else (yield step)
+        reply = (yield from put(step)) if isinstance(step, Run) else (yield step)
 
 
 def run(step: Run, traits: ServerTraits) -> Generator[Ask | AskAll, Any, Any]:

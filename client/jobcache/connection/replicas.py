@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from jobcache.connection.attempt import ANSWERS, FAILURES
-from jobcache.connection.dialogue import ServerTraits, Talk, run
+from jobcache.connection.dialogue import ServerTraits, Talk, converse_by, run
 from jobcache.connection.guard import Guard, Turn
 from jobcache.plans.plan import Ask, AskAll, AtReplica, Plan, Run
 
@@ -40,25 +40,19 @@ def converse_with_all(
         replicas: what is known of the replicas.
         reads: whether replicas may answer. If not, the guard learns from what the primary says.
     """
-    reply: Any = None
-    while True:
-        try:
-            step = plan.send(reply)
-        except StopIteration as stop:
-            answer: T = stop.value
-            return answer
-        if not isinstance(step, Run):
-            reply = yield step
-            continue
-        turn = replicas.guard.enter() if reads else None
-        reply = None
-        if turn is not None:
+
+    def put(step: Run) -> Generator[Ask | AskAll | AtReplica, Any, Any]:
+        if reads and (turn := replicas.guard.enter()) is not None:
             reply = yield from _try_replica(step, turn, replicas)
+            if reply is not None:
+                return reply
             step = replace(step, renews=False)
-        if reply is None:
-            asked = replicas.guard.clock()
-            reply = yield from run(step, traits)
-            replicas.guard.heard(reply[0], asked)
+        asked = replicas.guard.clock()
+        reply = yield from run(step, traits)
+        replicas.guard.heard(reply[0], asked)
+        return reply
+
+    return converse_by(plan, put)
 
 
 def _try_replica(step: Run, turn: Turn, replicas: Replicas) -> Generator[AtReplica, Any, Any]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from jobcache import keys as names
 from jobcache.codec import ParsedJob, parse_job
+from jobcache.errors import CacheUnavailable
 from jobcache.ids import JobId
 from jobcache.keys import Keys
 from jobcache.models import JobMetadata
@@ -118,7 +119,6 @@ def read_page(
             renews=after is not None and attempt == 0,
         )
         header = Header(reply[0]).require_ready(source.where)
-        memo.enter(header.epoch)
         if len(reply) == 1 and known is not None:
             found: Found = known.found
             fields: Sequence[Fields | None] = ()
@@ -127,10 +127,15 @@ def read_page(
             if signature is not None:
                 note(memo, signature, header, found)
         settle = attempt + 1 == ATTEMPTS
-        jobs, remembered = yield from resolve(source, found.places, fields, settle=settle)
+        jobs, remembered = yield from resolve(source, header, found.places, fields, settle=settle)
         if jobs is not None:
-            break
-    return Rows(found, jobs or [], header, remembered)
+            return Rows(found, jobs, header, remembered)
+    raise rebuilt(source)
+
+
+def rebuilt(source: Source) -> CacheUnavailable:
+    """What to raise when every attempt met a cache that was built anew between its steps."""
+    return CacheUnavailable(f"{source.where} is built anew again and again")
 
 
 def note(memo: Memo, signature: Hashable, header: Header, found: Found) -> None:
@@ -159,6 +164,7 @@ def split_jobs(
 
 def resolve(
     source: Source,
+    header: Header,
     places: Sequence[Place],
     fields: Sequence[Fields | None],
     *,
@@ -166,17 +172,17 @@ def resolve(
 ) -> Plan[tuple[list[ParsedJob] | None, bool]]:
     """The jobs at the revisions that were named: out of what was read, or known, or is fetched now.
 
-    None when one was written in between, and the answer would no longer be of one moment; unless that has to do. And
-    whether nothing had to be fetched.
+    None when one was written in between, and the answer would no longer be of one moment, unless that has to do; or
+    when the cache was built anew, which never does. And whether nothing had to be fetched.
     """
-    memo = source.memo
+    memo, epoch = source.memo, header.epoch
     jobs: list[ParsedJob | None] = []
     unknown = []
     for place, values in zip_longest(places, fields):
         if values is not None:
-            job = learn(memo, place, values)
+            job = learn(memo, epoch, place, values)
         else:
-            job = memo.get(place.path, place.revision)
+            job = memo.get(place.path, epoch, place.revision)
             if job is None and place.revision:
                 unknown.append(len(jobs))
         jobs.append(job)
@@ -184,20 +190,22 @@ def resolve(
         numbers = unknown[start : start + CHUNK]
         paths = [places[number].path for number in numbers]
         reply = yield ask_for_jobs(source.keys, paths, NEVER, renews=start > 0)
+        if Header(reply[0]).epoch != epoch:
+            return None, False
         fetched, values_of = split_jobs(paths, reply[1])
         for number, place, values in zip(numbers, fetched, values_of, strict=True):
             if not settle and place.revision != places[number].revision:
                 return None, False
             if values is not None:
-                jobs[number] = learn(memo, place, values)
+                jobs[number] = learn(memo, epoch, place, values)
     return [job for job in jobs if job is not None], not unknown
 
 
-def learn(memo: Memo, place: Place, values: Fields) -> ParsedJob | None:
+def learn(memo: Memo, epoch: bytes, place: Place, values: Fields) -> ParsedJob | None:
     """Parse a job, and remember it; None when its hash is gone."""
     job = parse_job(JobId.from_path(place.path), values)
     if job is not None:
-        memo.put(place.path, place.revision, job)
+        memo.put(place.path, epoch, place.revision, job)
     return job
 
 

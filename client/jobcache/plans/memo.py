@@ -2,15 +2,16 @@
 
 A parsed job is good for one revision in one epoch, and is asked for by the revision that the server has just named; an
 answer is good for one generation in one epoch, and is given again when the server has just named that. So neither
-can be older than what the server says. Bounded in bytes. Without locks: every step on a dict is atomic, a lost race
-costs a fetch, and nothing can be held across a fork.
+can be older than what the server says. What is of an epoch that has passed is of no use, and goes as room is needed.
+Bounded in bytes. Without locks: every step on a dict is atomic, a lost race costs a fetch, and nothing can be held
+across a fork.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from jobcache.codec import ParsedJob
 
@@ -27,34 +28,36 @@ class KnownAnswer:
     found: Any
 
 
+class _Known(NamedTuple):
+    """A parsed job. Revisions begin anew with each epoch, and one thread may still be at another than the others."""
+
+    epoch: bytes
+    revision: bytes
+    job: ParsedJob
+
+
 class Memo:
     """At most about ``most_bytes``, an eighth of it for answers and the rest for parsed jobs; 0 for none."""
 
     def __init__(self, most_bytes: int) -> None:
-        self._epoch = b""
         self._answers: _Halves[Hashable, KnownAnswer] = _Halves(most_bytes // 8)
-        self._jobs: _Halves[bytes, tuple[bytes, ParsedJob]] = _Halves(most_bytes - most_bytes // 8)
+        self._jobs: _Halves[bytes, _Known] = _Halves(most_bytes - most_bytes // 8)
 
-    def enter(self, epoch: bytes) -> None:
-        """Look from an epoch: what was learned in another counts for nothing."""
-        if epoch != self._epoch:
-            self._jobs.clear()
-            self._answers.clear()
-            self._epoch = epoch
-
-    def get(self, path: bytes, revision: bytes) -> ParsedJob | None:
-        """The job at a revision, if it is known."""
-        entry = self._jobs.get(path)
-        return entry[1] if entry is not None and entry[0] == revision else None
+    def get(self, path: bytes, epoch: bytes, revision: bytes) -> ParsedJob | None:
+        """The job at a revision of an epoch, if it is known."""
+        known = self._jobs.get(path)
+        if known is None or known.revision != revision or known.epoch != epoch:
+            return None
+        return known.job
 
     def known_revision(self, path: bytes) -> bytes:
-        """The revision at which a job is known; empty if it is not."""
-        entry = self._jobs.get(path)
-        return entry[0] if entry else b""
+        """The revision at which a job is known, in whichever epoch; empty if it is not."""
+        known = self._jobs.get(path)
+        return known.revision if known else b""
 
-    def put(self, path: bytes, revision: bytes, job: ParsedJob) -> None:
-        """Remember a job at a revision."""
-        self._jobs.put(path, (revision, job), job.size)
+    def put(self, path: bytes, epoch: bytes, revision: bytes, job: ParsedJob) -> None:
+        """Remember a job at a revision of an epoch."""
+        self._jobs.put(path, _Known(epoch, revision, job), job.size)
 
     def known_answer(self, signature: Hashable) -> KnownAnswer | None:
         """What a query found when it was last answered."""
@@ -62,8 +65,7 @@ class Memo:
 
     def note_answer(self, signature: Hashable, answer: KnownAnswer, size: int) -> None:
         """Remember what a query found; ``size`` is about how many bytes that takes."""
-        if answer.epoch == self._epoch:
-            self._answers.put(signature, answer, size)
+        self._answers.put(signature, answer, size)
 
 
 class _Halves(Generic[K, V]):
@@ -73,9 +75,6 @@ class _Halves(Generic[K, V]):
 
     def __init__(self, most_bytes: int) -> None:
         self._half = most_bytes // 2
-        self.clear()
-
-    def clear(self) -> None:
         self._young: dict[K, tuple[V, int]] = {}
         self._old: dict[K, tuple[V, int]] = {}
         self._young_bytes = 0

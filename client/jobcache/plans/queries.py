@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from jobcache import keys as names
@@ -26,6 +26,7 @@ from jobcache.plans.listing import (
     list_jobs,
     note,
     read_page,
+    rebuilt,
     resolve,
     split_jobs,
 )
@@ -130,12 +131,13 @@ def get_job(
     while True:
         reply = yield Run(read_jobs_script("job"), (source.keys.meta, key), (known,))
         header = Header(reply[0]).require_ready(source.where)
-        memo.enter(header.epoch)
         if not reply[1]:
             return Answer(_build_none, header)
         revision, *fields = reply[1]
         parsed = (
-            learn(memo, Place(path, revision), fields[0]) if fields else memo.get(path, revision)
+            learn(memo, header.epoch, Place(path, revision), fields[0])
+            if fields
+            else memo.get(path, header.epoch, revision)
         )
         if parsed is not None:
             return Answer(partial(_build_job, parsed), header, (parsed,))
@@ -190,28 +192,33 @@ def get_running_jobs(source: Source) -> Plan[Answer[list[JobMetadata]]]:
             ),
         )
         header = Header(reply[0]).require_ready(source.where)
-        memo.enter(header.epoch)
         if len(reply) == 1 and known is not None:
             places: list[Place] = known.found.places
             fields: list[Fields | None] = []
         else:
-            paths, rows, of_one_moment = reply[1], reply[2], True
+            paths, rows, told = reply[1], [*reply[2]], [header]
             for start in range(len(rows), len(paths), CHUNK):
                 some = yield ask_for_jobs(keys, paths[start : start + CHUNK], since, renews=True)
-                of_one_moment &= Header(some[0]).moment == header.moment
+                told.append(Header(some[0]))
                 rows += some[1]
+            if any(one.epoch != header.epoch for one in told):
+                continue
             places, fields = split_jobs(paths, rows)
-            if of_one_moment:
+            if all(one.moment == header.moment for one in told):
                 note(memo, names.RUNNING, header, Found(places, len(places), None))
         settle = attempt + 1 == ATTEMPTS
-        jobs, _ = yield from resolve(source, places, fields, settle=settle)
+        jobs, _ = yield from resolve(source, header, places, fields, settle=settle)
         if jobs is not None:
-            break
+            return Answer.of(_fresh(jobs, header), header)
+    raise rebuilt(source)
+
+
+def _fresh(jobs: Iterable[ParsedJob], header: Header) -> list[ParsedJob]:
+    """Those that run with a fresh heartbeat, newest start first: what took several steps may have changed meanwhile."""
     vantage = header.vantage
-    # What took several steps may have changed on the way.
-    fresh = [job for job in jobs or () if job.is_running and job.is_fresh(vantage)]
+    fresh = [job for job in jobs if job.is_running and job.is_fresh(vantage)]
     fresh.sort(key=_newest_first, reverse=True)
-    return Answer.of(fresh, header)
+    return fresh
 
 
 def freshness(source: Source) -> Plan[Freshness]:

@@ -78,7 +78,6 @@ def _summary(source: Source) -> Plan[tuple[_Summary, Header]]:
         ),
     )
     header = Header(reply[0]).require_ready(source.where)
-    memo.enter(header.epoch)
     if len(reply) == 1 and known is not None:
         return known.found, header
     summary = _read(reply)
