@@ -16,7 +16,7 @@ from jobcache.ids import JobId
 from jobcache.index import Standing, score
 from jobcache.lazy import assemble
 from jobcache.models import HardwareInfo, JobMetadata, JobStatus
-from jobcache.times import from_epoch, to_epoch
+from jobcache.times import from_epoch
 
 METADATA_NAME = "metadata.json"
 LOG_NAME = "output.log"
@@ -79,23 +79,6 @@ class Description(NamedTuple):
     hardware: bytes
     """As JSON, as is ``config``."""
     config: bytes
-
-
-def encode_job(job: JobMetadata, *, log_scanned: int | None) -> dict[bytes, bytes]:
-    """The fields of a job's hash, as ``encode_description`` gives them."""
-    description = Description(
-        job.status,
-        job.job_key,
-        job.start_time,
-        job.last_heartbeat,
-        to_epoch(job.started_at),
-        to_epoch(job.heartbeat_at),
-        job.slurm_job_id,
-        job.hardware.total_chips,
-        jsontext.dumps(job.hardware.model_dump()),
-        jsontext.dumps(job.config),
-    )
-    return encode_description(description, wandb_url=job.wandb_url, log_scanned=log_scanned)
 
 
 def encode_description(

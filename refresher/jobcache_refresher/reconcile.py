@@ -150,12 +150,12 @@ class Reconciler:
             self._store.mirror.follow(FOLLOWING)
             if self._store.mirror.is_whole:
                 self.records = {}  # of a time when this one led: the mirror knows better
-        except EpochError as error:  # a key is of a wrong type: whoever leads will mend it
-            log.debug("standing by: %s", error)
-        except ResponseError as error:
-            if "WRONGTYPE" not in str(error):
+        except (EpochError, ResponseError) as error:
+            if isinstance(error, ResponseError) and "WRONGTYPE" not in str(error):
                 raise
-            log.debug("standing by: %s", error)
+            log.debug(
+                "standing by: %s", error
+            )  # a key is of a wrong type: whoever leads will mend it
 
     def _forget_tree(self) -> None:
         self._follows = True

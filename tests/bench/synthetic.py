@@ -6,9 +6,7 @@ of jobs: the same projects and groups, the same runs a name and as many running 
 
 from __future__ import annotations
 
-import json
 import random
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -21,10 +19,12 @@ from jobcache_refresher.demo.runs import (
     BEAT_SECONDS,
     FIRST_SLURM_ID,
     Placement,
+    Status,
     layout,
     local_timestamp,
-    make_metadata,
+    make_ending,
     make_run_id,
+    metadata_format,
     wandb_line,
 )
 from jobcache_refresher.publish.records import Fields
@@ -35,8 +35,6 @@ from jobcache_refresher.scan.tree import Fingerprint
 _HOUR = 3600.0
 _DAY = 24 * _HOUR
 _HISTORY = 90 * _DAY
-_ENDINGS = ("completed", "failed", "preempted")
-_ENDING_WEIGHTS = (80, 12, 8)
 _PER_RUN = (
     *("project", "group", "name", "run_id", "start_time", "last_heartbeat"),
     *("status", "slurm_job_id"),
@@ -111,7 +109,7 @@ def made_up_jobs(population: Population) -> Iterator[MadeUpJob]:
     number = 0
     for place in population.places():
         if place.name not in templates:
-            templates[place.name] = _template(rng, place.name)
+            templates[place.name] = metadata_format(rng, place.name, _PER_RUN)
         template = templates[place.name]
         starts = sorted(rng.uniform(2 * _DAY, _HISTORY) for _ in range(place.runs))
         for ago in starts:
@@ -123,7 +121,7 @@ def busiest(population: Population) -> tuple[str, str, str]:
     """The project, group and name with the most jobs, each within the one before; the same at every size."""
     by_names: Counter[tuple[str, ...]] = Counter()
     for place in replace(population, jobs=population.laid_out).places():
-        names = directories(place)
+        names = place.names
         for level in range(1, 4):
             by_names[names[:level]] += place.runs
     chosen: tuple[str, ...] = ()
@@ -132,11 +130,6 @@ def busiest(population: Population) -> tuple[str, str, str]:
         chosen = max(sorted(here), key=by_names.__getitem__)
     project, group, name = chosen
     return project, group, name
-
-
-def directories(place: Placement) -> tuple[str, str, str]:
-    """The names of the directories above the runs of a place."""
-    return place.project or "general", place.group or "default", place.name
 
 
 def _made_up(
@@ -150,11 +143,12 @@ def _made_up(
     is_running: bool,
 ) -> MadeUpJob:
     if is_running:
-        started, heartbeat, status = now - rng.uniform(BEAT_SECONDS, 12 * _HOUR), now, "running"
+        started, heartbeat = now - rng.uniform(BEAT_SECONDS, 12 * _HOUR), now
+        status: Status = "running"
     else:
         started = now - ago
         heartbeat = started + rng.uniform(60.0, 1.9 * _DAY)
-        (status,) = rng.choices(_ENDINGS, _ENDING_WEIGHTS)
+        status = make_ending(rng)
     # Every other job has a SLURM id. Those that run do, so that two that start in one second stay apart.
     slurm_id = FIRST_SLURM_ID + number if is_running or number % 2 else None
     run_id = make_run_id(started, slurm_id)
@@ -171,20 +165,5 @@ def _made_up(
     text = template % {**literals, "last_heartbeat": '"%s"'}
     url = find_address(wandb_line(rng, project=place.project, run_id=run_id).encode())
     assert url is not None
-    job = JobId(*directories(place), run_id)
+    job = JobId(*place.names, run_id)
     return MadeUpJob(number, job, text, heartbeat, url, is_running)
-
-
-def _template(rng: random.Random, name: str) -> str:
-    document = make_metadata(
-        rng,
-        project=None,
-        group=None,
-        name=name,
-        run_id="",
-        started=0.0,
-        heartbeat=0.0,
-        status="running",
-    )
-    document |= {field: f"%({field})s" for field in _PER_RUN}
-    return re.sub(r'"(%\(\w+\)s)"', r"\1", json.dumps(document, indent=2))

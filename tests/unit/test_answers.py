@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from jobcache import HardwareInfo, JobId, JobMetadata, JobStatus, jsontext
-from jobcache.codec import JOB_FIELDS, ParsedJob, Vantage, encode_job
+from jobcache.codec import ParsedJob, Vantage
 from jobcache.web.answers import show_job
+from tests.unit.encoding import values_of
 
 JOB = JobMetadata(
     name="n",
@@ -32,8 +33,7 @@ VANTAGE = Vantage("/s", 0.0)
 
 
 def parsed(job: JobMetadata = JOB, log_scanned: int | None = 1) -> ParsedJob:
-    fields = encode_job(job, log_scanned=log_scanned)
-    return ParsedJob(job.id, [fields.get(name) for name in JOB_FIELDS])
+    return ParsedJob(job.id, values_of(job, log_scanned=log_scanned))
 
 
 @pytest.fixture
@@ -190,8 +190,7 @@ def test_a_job_that_ended_is_not_stale() -> None:
 
 def test_ids_of_any_bytes() -> None:
     job = JobId("\udcff", "g", "n\n", "r")
-    fields = encode_job(JOB, log_scanned=None)
-    made = ParsedJob(job, [fields.get(name) for name in JOB_FIELDS]).build(VANTAGE)
+    made = ParsedJob(job, values_of(JOB, log_scanned=None)).build(VANTAGE)
     assert made.id == job
     assert made.metadata_path == "/s/\udcff/g/n\n/r/metadata.json"
 

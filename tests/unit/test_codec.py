@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobcache import HardwareInfo, JobId, JobMetadata, JobStatus, jsontext
-from jobcache.codec import JOB_FIELDS, Vantage, encode_job, parse_job
+from jobcache.codec import JOB_FIELDS, Vantage, parse_job
+from tests.unit.encoding import values_of
 
 TEXT = st.text(st.characters()) | st.sampled_from(["\ud800", "\udcff", "\udc80\ud800", "\0", "\n"])
 NAME = st.binary(min_size=1, max_size=8).map(
@@ -47,10 +48,8 @@ JOBS = st.builds(
 
 @given(job=JOBS)
 def test_nothing_is_lost(job: JobMetadata) -> None:
-    fields = encode_job(job, log_scanned=0)
     assert JobId.from_path(job.id.path) == job.id
-    values = [fields.get(name) for name in JOB_FIELDS]
-    again = parse_job(JobId.from_path(job.id.path), values)
+    again = parse_job(JobId.from_path(job.id.path), values_of(job, log_scanned=0))
     assert again is not None
     found = again.build(Vantage("/s", math.inf))
     assert found.metadata_path == f"/s/{again.path}/metadata.json"

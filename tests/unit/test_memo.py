@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from jobcache import JobMetadata, JobStatus
-from jobcache.codec import JOB_FIELDS, ParsedJob, encode_job
+from jobcache.codec import ParsedJob
 from jobcache.plans.memo import KnownAnswer, Memo
+from tests.unit.encoding import values_of
 
 JOB = JobMetadata(
     name="n",
@@ -16,8 +17,7 @@ JOB = JobMetadata(
 
 
 def parsed(job: JobMetadata = JOB) -> ParsedJob:
-    fields = encode_job(job, log_scanned=1)
-    return ParsedJob(job.id, [fields.get(name) for name in JOB_FIELDS])
+    return ParsedJob(job.id, values_of(job, log_scanned=1))
 
 
 class TestMemo:

@@ -77,6 +77,8 @@ for k = 2, #KEYS do
     end
 end
 
+local floor = number(oldest)
+
 -- The next of all indexes, each of which is in order already: member and score, or nil when none is left in the window.
 local function take_next()
     local best
@@ -86,7 +88,7 @@ local function take_next()
             best = one
         end
     end
-    if not best or best.score < number(oldest) then
+    if not best or best.score < floor then
         return nil
     end
     local member, score = best.flat[best.at], best.flat[best.at + 1]

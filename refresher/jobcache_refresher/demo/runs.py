@@ -7,6 +7,8 @@ run ids also depend on the process's local time zone, because the real producer'
 from __future__ import annotations
 
 import itertools
+import json
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -22,6 +24,9 @@ BEAT_SECONDS: Final = 30.0
 
 FIRST_SLURM_ID: Final = 7_300_000
 """Where made-up SLURM ids begin to count."""
+
+_ENDINGS: Final[tuple[Status, ...]] = ("completed", "failed", "preempted")
+_ENDING_WEIGHTS: Final = (80, 12, 8)
 
 PROJECTS: Final[tuple[str | None, ...]] = (
     None,
@@ -66,9 +71,14 @@ class Placement(NamedTuple):
     name: str
     runs: int
 
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """The names of the job's directory and of those above it."""
+        return self.project or "general", self.group or "default", self.name
+
     def directory(self, root: Path) -> Path:
         """The job's directory in the status directory `root`; its runs lie inside."""
-        return root / (self.project or "general") / (self.group or "default") / self.name
+        return root.joinpath(*self.names)
 
 
 def local_timestamp(epoch: float) -> str:
@@ -113,6 +123,31 @@ def make_metadata(
         "hardware": hardware,
         "config": config,
     }
+
+
+def metadata_format(rng: random.Random, name: str, left_open: Sequence[str]) -> str:
+    """A `metadata.json` of the job `name` as a %-format, with the JSON of some fields left open.
+
+    To encode every document anew, with an indent, costs more than to write it.
+    """
+    document = make_metadata(
+        rng,
+        project=None,
+        group=None,
+        name=name,
+        run_id="",
+        started=0.0,
+        heartbeat=0.0,
+        status="running",
+    )
+    document |= {field: f"%({field})s" for field in left_open}
+    return re.sub(r'"(%\(\w+\)s)"', r"\1", json.dumps(document, indent=2))
+
+
+def make_ending(rng: random.Random) -> Status:
+    """How a run ended."""
+    (status,) = rng.choices(_ENDINGS, _ENDING_WEIGHTS)
+    return status
 
 
 def make_config(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import re
 import time
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -18,8 +16,9 @@ from jobcache_refresher.demo.runs import (
     bootstrap_line,
     layout,
     local_timestamp,
-    make_metadata,
+    make_ending,
     make_run_id,
+    metadata_format,
     wandb_line,
 )
 
@@ -28,8 +27,6 @@ _DAY: Final = 24 * _HOUR
 _HISTORY_SLOTS: Final = 1000
 _SLOT_SECONDS: Final = 2 * _HOUR
 _LOGGED_SHARE: Final = 0.1
-_ENDINGS: Final[tuple[Status, ...]] = ("completed", "failed", "preempted")
-_ENDING_WEIGHTS: Final = (80, 12, 8)
 _PER_RUN_FIELDS: Final = (
     *("project", "group", "run_id", "start_time", "last_heartbeat", "status", "slurm_job_id"),
 )
@@ -97,7 +94,7 @@ class _Span(NamedTuple):
 
 
 class _Template(NamedTuple):
-    """One `metadata.json`, encoded once: encoding with an indent costs more than the write."""
+    """One `metadata.json`, encoded once."""
 
     head: str  # a %-format with the JSON of `_PER_RUN_FIELDS` left open
     tail: str  # the config
@@ -109,24 +106,13 @@ def _make_span(rng: random.Random, now: float, slot: int, *, is_running: bool) -
         return _Span(started, now - rng.uniform(0.0, BEAT_SECONDS), "running")
     # Over an hour lies between the starts of two slots: run ids differ across a clock change.
     started = now - 2 * _DAY - slot * _SLOT_SECONDS - rng.uniform(0.0, 0.45 * _SLOT_SECONDS)
-    (status,) = rng.choices(_ENDINGS, _ENDING_WEIGHTS)
+    status = make_ending(rng)
     return _Span(started, started + rng.uniform(60.0, 1.9 * _DAY), status)
 
 
 def _make_template(rng: random.Random, name: str) -> _Template:
-    metadata = make_metadata(
-        rng,
-        project=None,
-        group=None,
-        name=name,
-        run_id="",
-        started=0.0,
-        heartbeat=0.0,
-        status="running",
-    )
-    metadata.update({field: f"%({field})s" for field in _PER_RUN_FIELDS})
-    head, mark, config = json.dumps(metadata, indent=2).partition('"config": ')
-    return _Template(re.sub(r'"(%\(\w+\)s)"', r"\1", head), mark + config)
+    head, mark, config = metadata_format(rng, name, _PER_RUN_FIELDS).partition('"config": ')
+    return _Template(head, mark + config)
 
 
 def _render(

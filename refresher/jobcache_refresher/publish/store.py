@@ -57,13 +57,7 @@ class Outcome(NamedTuple):
 class Store:
     """The keys of one namespace, written under a lease."""
 
-    def __init__(
-        self,
-        server: Server,
-        keys: Keys,
-        lease: Lease,
-        clock: Clock = Clock(),  # noqa: B008
-    ) -> None:
+    def __init__(self, server: Server, keys: Keys, lease: Lease, clock: Clock) -> None:
         self.mirror = Mirror(server, keys, clock)
         """What others publish."""
         self._server = server

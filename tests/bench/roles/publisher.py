@@ -31,7 +31,7 @@ class Role(idle.Role):
         self._server = Server(Endpoint.find(url, namespace=namespace))
         keys = Keys(namespace)
         self._lease = Lease(self._server, keys, "bench:1:0", LEASE, Clock())
-        self._store = Store(self._server, keys, self._lease)
+        self._store = Store(self._server, keys, self._lease, Clock())
         self._running: list[MadeUpJob] = []
         self._records: Records = {}
         """Of the running jobs only, so that a million jobs fit."""

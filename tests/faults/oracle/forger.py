@@ -37,7 +37,7 @@ class Forger(Watcher):
         super().__init__(place)
         self._server = Server(Endpoint.find(place.server.url))
         self._lease = LostLease(self._server, place.keys, "forger:1:00000000", 1, Clock())
-        self._store = Store(self._server, place.keys, self._lease)
+        self._store = Store(self._server, place.keys, self._lease, Clock())
         self._known: list[bytes] = []
 
     def look(self) -> None:
