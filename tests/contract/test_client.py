@@ -30,7 +30,7 @@ from jobcache_refresher.scan.tree import Fingerprint, Tree
 from tests.contract.compare import assert_agrees, names_of
 from tests.harness import Rig
 from tests.servers import RunningServer
-from tests.trees import Names, delete_run, metadata, run_dir, write_raw, write_run
+from tests.trees import STATUSES, Names, Oracle, delete_run, metadata, run_dir, write_raw, write_run
 
 RUN: Names = ("p", "g", "n", "20260204_094435")
 OTHER: Names = ("p", "g", "n", "20260204_094436")
@@ -164,6 +164,26 @@ class TestQueries:
         assert len(rig.cache.get_running_jobs()) == 450
         assert rig.cache.get_running_jobs() == rig.cache.list_all_jobs(limit=None)
         assert rig.cache.get_dashboard_stats().active_chips == 450 * 8
+
+    @pytest.mark.parametrize("equal", [1, 4], ids=["no ties", "ties across statuses"])
+    def test_a_group_is_one_listing_over_all_statuses(self, rig: Rig, equal: int) -> None:
+        for number in range(24):
+            started = (datetime(2026, 2, 1) + timedelta(minutes=number // equal)).isoformat()
+            names = ("p", "g", "n", f"r{number * 7 % 24:02}")
+            write_run(rig.status_dir, names, status=STATUSES[number % 4], start_time=started)
+        rig.refresh()
+        expected = Oracle(rig.status_dir).list_all_jobs("p", "g", None)
+        assert len(expected) == 24
+        for limit in (1, 5, 23, 24, 100, None):
+            for cache in (rig.cache, rig.forgetful):
+                assert names_of(cache.list_all_jobs("p", "g", limit=limit)) == expected[:limit]
+        walked, cursor = [], None
+        while True:
+            page = rig.cache.page("p", "g", limit=5, cursor=cursor)
+            walked += names_of(page.jobs)
+            if (cursor := page.cursor) is None:
+                break
+        assert walked == expected
 
     def test_pages_while_jobs_come_and_go(self, rig: Rig) -> None:
         def name(number: int) -> Names:
