@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format types imports unit bench bench-report bench-fs soak clean
+.PHONY: demo test lint format types imports unit oldest bench bench-report bench-fs soak clean
 
 demo: $(VENV)/.all
 	@exec $(BIN)/python -m jobcache_refresher.demo
@@ -30,6 +30,11 @@ imports: $(VENV)/.dev
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest -q tests/unit
 
+oldest:
+	$(MAKE) VENV=$(VENV)-oldest $(VENV)-oldest/.dev
+	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check $$($(VENV)-oldest/bin/python -m tests.oldest)
+	$(VENV)-oldest/bin/python -m pytest -q tests/unit tests/contract --ignore=tests/unit/test_docs.py  # its examples: FastAPI wants the newest Starlette
+
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.bench $(BENCH)
 
@@ -44,7 +49,7 @@ soak: $(VENV)/.dev
 	$(BIN)/python -m tests.faults.oracle --minutes 30
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) $(VENV)-oldest .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
 
 $(VENV)/.all: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

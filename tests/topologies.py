@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,19 +15,11 @@ from redis import Redis
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
-from tests.tools import require
+from tests.tools import HOST, free_port, require
 
-HOST = "127.0.0.1"
 PATIENCE = 20.0
 """Seconds that a topology may take to settle."""
 SERVICE = "jobs"
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server((HOST, 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def eventually(holds: Callable[[], bool], timeout: float = PATIENCE) -> None:

@@ -77,7 +77,7 @@ class LazyModel(BaseModel):
                 made = rest.make_rest()
                 whole = {
                     name: fields[name] if name in fields else made[name]
-                    for name in type(self).__pydantic_fields__
+                    for name in type(self).model_fields
                 }
                 _present.__set__(self, whole)
                 _set(self, "_rest", None)
@@ -89,7 +89,7 @@ class LazyModel(BaseModel):
             _present.__set__(self, fields)
 
         def __getattr__(self, name: str) -> Any:
-            if name in type(self).__pydantic_fields__:
+            if name in type(self).model_fields:
                 fields = self.__dict__
                 if name in fields:
                     return fields[name]

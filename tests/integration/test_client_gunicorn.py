@@ -21,7 +21,7 @@ import pytest
 from tests.harness import Rig
 from tests.programs import environment, wait_for
 from tests.servers import RunningServer, running_server
-from tests.topologies import free_port
+from tests.tools import free_port
 from tests.trees import Names, write_run
 
 NAMESPACE = "gunicorn"

@@ -21,8 +21,8 @@ from tests.contract.compare import assert_agrees, names_of
 from tests.harness import Rig
 from tests.programs import JOBCACHE, REFRESHER, assert_one_line, run
 from tests.servers import RunningServer, running_server
-from tests.tools import require
-from tests.topologies import HOST, Nodes, eventually, free_port
+from tests.tools import HOST, free_port, require
+from tests.topologies import Nodes, eventually
 from tests.trees import Names, write_run
 
 RUN: Names = ("p", "g", "n", "r")

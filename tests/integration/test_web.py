@@ -27,10 +27,10 @@ from jobcache.web import JobApi
 from jobcache_refresher import Refresher
 from jobcache_refresher.demo.producer import Producer
 from jobcache_refresher.demo.tree import build_tree
-from jobcache_refresher.demo.workers import WebWorkers, free_port
+from jobcache_refresher.demo.workers import WebWorkers
 from tests.conftest import Servers
 from tests.servers import RunningServer, missing
-from tests.tools import require
+from tests.tools import free_port, require
 from tests.trees import Names, write_run
 
 NAMESPACE = "web"

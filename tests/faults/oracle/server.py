@@ -20,7 +20,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.servers import binary_of, wait_for_answer
-from tests.topologies import HOST, eventually, free_port
+from tests.tools import HOST, free_port
+from tests.topologies import eventually
 
 ADMIN_TIMEOUT = 0.5
 NOWHERE = 1
