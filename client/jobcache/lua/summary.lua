@@ -21,18 +21,22 @@ local function fresh(index)
     return redis.call('ZCOUNT', index, format_score(since), '+inf')
 end
 
+-- A status that no job has needs not be asked for in each project.
 local totals = {redis.call('ZCARD', KEYS[2]), fresh(KEYS[3])}
+local parts = {}
 for k = 5, #KEYS do
-    totals[#totals + 1] = redis.call('ZCARD', KEYS[k])
+    local count = redis.call('ZCARD', KEYS[k])
+    totals[#totals + 1] = count
+    parts[#parts + 1] = count > 0 and status_part .. ARGV[k + 2]
 end
 
 local projects = {}
 for i, name in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
     local index = project_prefix .. name
-    local counts = {0, fresh(running_prefix .. name)}
-    for a = 7, #ARGV do
-        local count = redis.call('ZCARD', index .. status_part .. ARGV[a])
-        counts[a - 4], counts[1] = count, counts[1] + count
+    local counts = {0, totals[2] > 0 and fresh(running_prefix .. name) or 0}
+    for s, part in ipairs(parts) do
+        local count = part and redis.call('ZCARD', index .. part) or 0
+        counts[s + 2], counts[1] = count, counts[1] + count
     end
     projects[i] = {name, counts, redis.call('ZRANGE', groups_prefix .. name, 0, -1)}
 end
