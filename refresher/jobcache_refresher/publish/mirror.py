@@ -7,8 +7,9 @@ differs is read.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from itertools import count
 from typing import Any
 
 from jobcache import keys as names
@@ -19,13 +20,10 @@ from jobcache_refresher.clock import Clock
 from jobcache_refresher.publish.records import Fields, Record, Records
 from jobcache_refresher.publish.scripts import plain_script
 from jobcache_refresher.publish.server import Server
-from jobcache_refresher.workers import Workers
 
 KEYS_PER_STEP = 500
 JOBS_PER_READ = 200
 """Jobs that one step of the server reads whole; some milliseconds of its time."""
-READS_AHEAD = 2
-"""Such steps that are under way while what came before is taken in."""
 
 _FIELDS = (REV, *JOB_FIELDS, CHIPS, FINGERPRINT)
 """All that a hash holds."""
@@ -48,7 +46,6 @@ class Mirror:
         self._server = server
         self._keys = keys
         self._clock = clock
-        self._reader = Workers(READS_AHEAD, "jobcache-load")
         self._records: Records = {}
         self._epoch = b""
         self._next = 0
@@ -57,10 +54,6 @@ class Mirror:
         """What was read of the change feed."""
         self.is_whole = False
         """Whether every job of the epoch was read once."""
-
-    def close(self) -> None:
-        """Let go of the threads that read."""
-        self._reader.close()
 
     def take(self) -> Records:
         """Hand the records over; the mirror begins anew."""
@@ -115,35 +108,30 @@ class Mirror:
         self._epoch, self._next = epoch, 0
 
     def _load(self) -> None:
-        """Read all jobs. While some of them are taken in, the server is at those that follow."""
-        first = 0
-        ahead = deque(
-            self._reader.submit(self._loading(at * JOBS_PER_READ)) for at in range(READS_AHEAD)
-        )
-        while ahead:
-            epoch, paths, jobs = ahead.popleft().result()
-            if epoch != self._epoch:
-                self.take()
-                return
-            first += JOBS_PER_READ
-            if len(paths) == JOBS_PER_READ:
-                last = first + (READS_AHEAD - 1) * JOBS_PER_READ
-                ahead.append(self._reader.submit(self._loading(last)))
-            for path, (revision, *values) in zip(paths, jobs, strict=True):
-                fields = {
-                    name: value
-                    for name, value in zip(_FIELDS[1:], values, strict=True)
-                    if value is not None
-                }
-                if revision is not None and _is_sound(fields):
-                    self._keep(path, Record(fields, revision))
-
-    def _loading(self, first: int) -> Callable[[], Any]:
+        """Read all jobs, from the first to a step that is not full."""
         keys = self._keys
-        stretch = (first, first + JOBS_PER_READ - 1, keys.full(names.JOB_PREFIX))
-        return lambda: self._server.run(
-            plain_script("load"), (keys.meta, keys.jobs), (*stretch, *_FIELDS)
+        steps = (
+            (first, first + JOBS_PER_READ - 1, keys.full(names.JOB_PREFIX), *_FIELDS)
+            for first in count(step=JOBS_PER_READ)
         )
+        with closing(
+            self._server.stream(plain_script("load"), (keys.meta, keys.jobs), steps)
+        ) as replies:
+            for epoch, paths, jobs in replies:
+                if epoch != self._epoch:
+                    self.take()
+                    return
+                for path, values in zip(paths, jobs, strict=True):
+                    fields = {
+                        name: value
+                        for name, value in zip(_FIELDS, values, strict=True)
+                        if value is not None
+                    }
+                    revision = fields.pop(REV, None)
+                    if revision is not None and _is_sound(fields):
+                        self._keep(path, Record(fields, revision))
+                if len(paths) < JOBS_PER_READ:
+                    return
 
     def _compare_stretch(self) -> Sequence[bytes] | None:
         """Compare the next jobs, and read those that differ; None when there are no more."""

@@ -75,7 +75,6 @@ class Store:
     def close(self) -> None:
         """Let go of the threads that write and read."""
         self._sender.close()
-        self.mirror.close()
 
     def open(self) -> Records | None:
         """Join the epoch that is under way, and give what it holds; None when there is none to join.
