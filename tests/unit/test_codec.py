@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from jobcache import HardwareInfo, JobId, JobMetadata, JobStatus, jsontext
 from jobcache.codec import JOB_FIELDS, Vantage, parse_job
+from jobcache.ids import decode_name, decode_names, encode_name
 from tests.unit.encoding import values_of
 
 TEXT = st.text(st.characters()) | st.sampled_from(["\ud800", "\udcff", "\udc80\ud800", "\0", "\n"])
@@ -113,3 +114,8 @@ def test_json_for_browsers_is_strict(value: Any, text: bytes) -> None:
 
 def test_a_hash_that_is_gone_is_no_job() -> None:
     assert parse_job(JobId("p", "g", "n", "r"), [None] * len(JOB_FIELDS)) is None
+
+
+@given(st.lists(NAME.map(encode_name), max_size=5))
+def test_names_in_one_piece_are_the_names(names: list[bytes]) -> None:
+    assert decode_names(names) == [decode_name(name) for name in names]

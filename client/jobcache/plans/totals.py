@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from jobcache import keys as names
-from jobcache.ids import decode_name
+from jobcache.ids import decode_name, decode_names
 from jobcache.lazy import assemble
 from jobcache.models import DashboardStats, JobCounts, JobStatus, ProjectSummary
 from jobcache.plans.header import Header
@@ -16,6 +16,7 @@ from jobcache.plans.scripts import read_script
 from jobcache.plans.source import Answer, Source
 
 _STATUSES = tuple(status.value for status in JobStatus)
+_RUNNING = JobStatus.RUNNING.value
 _SIGNATURE = "summary"
 _COUNTS_FIELDS = set(JobCounts.model_fields)
 _STATS_FIELDS = set(DashboardStats.model_fields)
@@ -88,9 +89,7 @@ def _summary(source: Source) -> Plan[tuple[_Summary, Header]]:
 
 def _read(reply: Sequence[Any]) -> _Summary:
     projects = [
-        _Project(
-            {"name": decode_name(name), **_by_status(totals)}, sorted(map(decode_name, groups))
-        )
+        _Project({"name": decode_name(name), **_by_status(totals)}, sorted(decode_names(groups)))
         for name, totals, groups in reply[3]
     ]
     projects.sort(key=lambda project: project.counts["name"])
@@ -100,8 +99,8 @@ def _read(reply: Sequence[Any]) -> _Summary:
 def _by_status(totals: Sequence[int]) -> dict[str, int]:
     total, fresh, *by_status = totals
     named = dict(zip(_STATUSES, by_status, strict=True))
-    stale = named[JobStatus.RUNNING.value] - fresh
-    return {"total_jobs": total, **named, JobStatus.RUNNING.value: fresh, "stale": stale}
+    stale = named[_RUNNING] - fresh
+    return {"total_jobs": total, **named, _RUNNING: fresh, "stale": stale}
 
 
 def _build_stats(summary: _Summary) -> DashboardStats:

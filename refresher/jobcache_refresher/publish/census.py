@@ -80,13 +80,18 @@ class Census:
     def _count(self, records: Records) -> dict[bytes, int]:
         self._named.clear()
         self._running.clear()
+        # Counted by the standard library's C, as every job of a new leader comes by here before readers are served.
+        together = Counter(
+            (path.rpartition(b"/")[0], record.fields[_STATUS]) for path, record in records.items()
+        )
         by_name: Counter[bytes] = Counter()
         by_group: Counter[tuple[bytes, bytes]] = Counter()
+        for (parent, status), count in together.items():
+            by_name[parent] += count
+            by_group[parent.rpartition(b"/")[0], status] += count
         for path, record in records.items():
-            parent = path.rpartition(b"/")[0]
-            by_name[parent] += 1
-            by_group[parent.rpartition(b"/")[0], record.fields[_STATUS]] += 1
-            self._note_running(path, record.fields)
+            if record.fields[_STATUS] == _RUNNING:
+                self._note_running(path, record.fields)
         sizes: dict[bytes, int] = {}
         # What only the name and the run id tell apart stands in the same indexes, but for that of the name's runs.
         for (group, status), count in by_group.items():

@@ -277,23 +277,22 @@ class Scanner:
         return torn
 
     def _note(self, run: KnownRun, finding: Finding) -> None:
-        now = self._clock.time()
+        time, now = self._clock.time(), self._clock.monotonic()
+        above = run.path.rpartition(b"/")[0]
         if isinstance(finding, Trouble):
-            self._note_trouble(run, finding, now)
+            self._note_trouble(run, finding, time)
         else:
             run.trouble, run.troubled = None, 0
         if not isinstance(finding, FileMissing):
             run.file_missed = 0
-        elif self._clock.monotonic() - run.missed_at > APART:
+        elif now - run.missed_at > APART:
             run.file_missed += 1
-            run.missed_at = self._clock.monotonic()
+            run.missed_at = now
         if isinstance(finding, DirectoryMissing):
-            self._discovery.doubt(run.path.rpartition(b"/")[0])
-        if isinstance(finding, Reading):
+            self._discovery.doubt(above)
+        elif isinstance(finding, Reading):
             self._note_reading(run, finding)
-        unchanged_for = max(0.0, now - run.changed_at)
-        interval = self._schedule.quiet_interval(unchanged_for, run.path.rpartition(b"/")[0])
-        run.look_at = self._clock.monotonic() + interval
+        run.look_at = now + self._schedule.quiet_interval(max(0.0, time - run.changed_at), above)
         unsettled = run.fingerprint is not None and not run.settled and run.trouble is None
         if unsettled or run.file_missed:
             run.look_at = NEVER
