@@ -11,7 +11,7 @@ import pytest
 
 HOST = "127.0.0.1"
 NOT_EPHEMERAL = range(10_000, 30_000)
-"""Ports that no system hands out to whoever asks for any; one of those could be taken before it is bound again."""
+"""Below those that Linux hands out to whoever asks for any, one of which could be taken before it is bound again."""
 
 
 def free_port() -> int:

@@ -59,7 +59,7 @@ def decode_name(name: bytes) -> str:
 
 
 def decode_names(names: Sequence[bytes]) -> list[str]:
-    """``decode_name`` of each, in one piece: a third of the time. No name holds a slash."""
+    """``decode_name`` of each, in one piece: half the time. No name holds a slash."""
     return decode_name(b"/".join(names)).split("/") if names else []
 
 

@@ -153,9 +153,8 @@ class Reconciler:
         except (EpochError, ResponseError) as error:
             if isinstance(error, ResponseError) and "WRONGTYPE" not in str(error):
                 raise
-            log.debug(
-                "standing by: %s", error
-            )  # a key is of a wrong type: whoever leads will mend it
+            # A key is of a wrong type: whoever leads will mend it.
+            log.debug("standing by: %s", error)
 
     def _forget_tree(self) -> None:
         self._follows = True

@@ -73,7 +73,7 @@ class Store:
         """Whether readers may have seen more than that, which a failover may have lost."""
 
     def close(self) -> None:
-        """Let go of the threads that write and read."""
+        """Let go of the thread that writes."""
         self._sender.close()
 
     def open(self) -> Records | None:
