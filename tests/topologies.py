@@ -191,6 +191,26 @@ class ClusterSetup:
         """Names every node but the one in charge."""
         return f"redis+cluster://{self.primaries[1].address},{self.primaries[2].address}"
 
+    def serve_what_is_left(self) -> None:
+        """Let the slots of nodes that live be served while those of others are not."""
+        for node in [*self.primaries, self.replica]:
+            with node.client() as client:
+                client.config_set("cluster-require-full-coverage", "no")
+
+    def await_state(self, state: str) -> None:
+        """Return once the node in charge calls the Cluster `state`: ``ok`` or ``fail``."""
+        eventually(lambda: cluster_info(self.primaries[0])["cluster_state"] == state)
+
+    def await_loss(self, lost: Node) -> None:
+        """Return once the node in charge knows that another is dead."""
+
+        def is_known() -> bool:
+            with self.primaries[0].client() as client:
+                flags: str = client.cluster("nodes")[lost.address]["flags"]
+            return "fail" in flags.split(",")
+
+        eventually(is_known)
+
 
 @contextmanager
 def cluster_setup(namespace: str) -> Iterator[ClusterSetup]:
@@ -221,7 +241,7 @@ def cluster_setup(namespace: str) -> Iterator[ClusterSetup]:
             with node.client() as client:
                 client.execute_command("CLUSTER", "MEET", HOST, first.port, _bus_port(first))
         everyone = [*primaries, replica]
-        eventually(lambda: all(_cluster_state(node, 4) for node in everyone))
+        eventually(lambda: all(map(_is_complete, everyone)))
         with first.client() as client:
             identity = client.execute_command("CLUSTER", "MYID")
         with replica.client() as client:
@@ -235,9 +255,13 @@ def _bus_port(node: Node) -> int:
         return int(client.config_get("cluster-port")["cluster-port"])
 
 
-def _cluster_state(node: Node, known: int) -> bool:
+def cluster_info(node: Node) -> dict[str, str]:
+    """What a node says about the Cluster."""
     with node.client() as client:
-        info = client.execute_command("CLUSTER", "INFO")
-    if isinstance(info, bytes):
-        info = dict(line.split(":", 1) for line in info.decode().split("\r\n") if ":" in line)
-    return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == known
+        info: dict[str, str] = client.cluster("info")
+    return info
+
+
+def _is_complete(node: Node) -> bool:
+    info = cluster_info(node)
+    return (info["cluster_state"], info["cluster_known_nodes"]) == ("ok", "4")

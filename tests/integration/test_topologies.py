@@ -207,8 +207,26 @@ class TestCluster:
     def test_a_seed_that_dies(
         self, cluster: ClusterSetup, cluster_namespace: str, tree: Path
     ) -> None:
+        """Its own slots are gone; the namespace lies in another's."""
+        cluster.serve_what_is_left()
         cluster.primaries[1].kill()
+        cluster.await_loss(cluster.primaries[1])
         assert_recovers(cluster.url, cluster_namespace, tree, lambda: None)
+
+    def test_a_cluster_that_is_down_for_a_while(
+        self, cluster: ClusterSetup, cluster_namespace: str, tree: Path
+    ) -> None:
+        """As it is, by default, while the slots of any node are not served."""
+        other = cluster.primaries[1]
+
+        def fail() -> None:
+            _signal(other, signal.SIGSTOP)
+            cluster.await_state("fail")
+            with pytest.raises(CacheUnavailable, match="The cluster is down"):
+                JobCache(cluster.url, namespace=cluster_namespace).list_all_jobs()
+            _signal(other, signal.SIGCONT)
+
+        assert_recovers(cluster.url, cluster_namespace, tree, fail)
 
     def test_a_slot_that_moves(
         self, cluster: ClusterSetup, cluster_namespace: str, tree: Path
