@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,11 @@ from tests.servers import (
     running_server,
     write_acl_file,
 )
+
+
+def pytest_configure() -> None:
+    """Have the programs that tests start heed SIGINT, which the children of a shell's background job ignore."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Servers:

@@ -78,7 +78,11 @@ class Server:
                 connection.send_command(b"EVALSHA", script.sha, len(keys), *keys, *args)
 
         try:
-            ask(STEPS_AHEAD)
+            # Alone, so that the server knows the script when several are under way.
+            for args in islice(remaining, 1):
+                reply = self.run(script, keys, args)
+                ask(STEPS_AHEAD)
+                yield reply
             while asked:
                 reply = self._receive(connection, script, keys, asked)
                 ask(1)  # now: the server does not send while it runs a script
