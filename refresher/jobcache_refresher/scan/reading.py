@@ -52,6 +52,9 @@ class Unchanged:
     """A run whose fingerprint is the same, or that has no file yet."""
 
 
+UNCHANGED = Unchanged()
+
+
 class FileMissing:
     """A run's directory, listed whole, lacks the file that it had."""
 
@@ -125,17 +128,17 @@ class Reader:
                 # What a held directory says may be of the past; the path decides.
                 self._holds.drop(run.path)
         if known is not None and self._tree.fingerprint(run.path, METADATA) == known:
-            return Unchanged()
+            return UNCHANGED
         return self._read(run, None)
 
     def _look_through(self, run: KnownRun, known: Fingerprint | None, hold: Hold) -> Finding:
         if known is not None:
             held = self._holds.fingerprint(hold)
             if held == known:
-                return Unchanged()
+                return UNCHANGED
             if held is None and self._tree.fingerprint(run.path, METADATA, hold.directory) == known:
                 self._holds.renew(hold, METADATA)
-                return Unchanged()
+                return UNCHANGED
         reading = self._read(run, hold.directory)
         self._holds.renew(hold, METADATA)
         return reading
@@ -191,14 +194,14 @@ class Reader:
 
     def _look_for_file(self, run: KnownRun) -> Finding:
         if run.fingerprint is None:
-            return Unchanged()
+            return UNCHANGED
         try:
             listing = self._tree.list_directory(run.path)
         except FileNotFoundError:
             return DirectoryMissing()
         except OSError as error:
             return Trouble(f"cannot be listed: {error.strerror or error}", passing=False)
-        return Unchanged() if METADATA in listing.others else FileMissing()
+        return UNCHANGED if METADATA in listing.others else FileMissing()
 
 
 def beat_of(fields: Fields) -> float | None:

@@ -24,6 +24,7 @@ from jobcache_refresher.scan.reading import (
     Reader,
     Reading,
     Trouble,
+    Unchanged,
     beat_of,
 )
 from jobcache_refresher.scan.schedule import Schedule
@@ -254,9 +255,10 @@ class Scanner:
     ) -> list[KnownRun]:
         """Look at runs; returns those that were caught in the middle of being written."""
 
+        look = self._reader.examine
+
         def examine(run: KnownRun) -> Finding:
-            live = run.is_live(fresh_since)
-            return self._reader.examine(run, forced=run.path in forced, live=live)
+            return look(run, forced=run.path in forced, live=run.is_live(fresh_since))
 
         torn = []
         fresh: Readings = {}
@@ -279,6 +281,18 @@ class Scanner:
     def _note(self, run: KnownRun, finding: Finding) -> None:
         time, now = self._clock.time(), self._clock.monotonic()
         above = run.path.rpartition(b"/")[0]
+        if isinstance(finding, Unchanged):
+            run.trouble, run.troubled, run.file_missed = None, 0, 0
+        else:
+            self._note_news(run, finding, above, time, now)
+        run.look_at = now + self._schedule.quiet_interval(time - run.changed_at, above)
+        unsettled = run.fingerprint is not None and not run.settled and run.trouble is None
+        if unsettled or run.file_missed:
+            run.look_at = NEVER
+
+    def _note_news(
+        self, run: KnownRun, finding: Finding, above: bytes, time: float, now: float
+    ) -> None:
         if isinstance(finding, Trouble):
             self._note_trouble(run, finding, time)
         else:
@@ -292,10 +306,6 @@ class Scanner:
             self._discovery.doubt(above)
         elif isinstance(finding, Reading):
             self._note_reading(run, finding)
-        run.look_at = now + self._schedule.quiet_interval(max(0.0, time - run.changed_at), above)
-        unsettled = run.fingerprint is not None and not run.settled and run.trouble is None
-        if unsettled or run.file_missed:
-            run.look_at = NEVER
 
     def _note_trouble(self, run: KnownRun, trouble: Trouble, now: float) -> None:
         if run.troubled == 0:

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from zlib import crc32
 
 NAME_DEPTH = 3
@@ -22,7 +21,6 @@ BACKOFF = 10.0
 """What has not changed for so many intervals is looked at after one of them."""
 
 
-@dataclass(frozen=True, slots=True)
 class Schedule:
     """Intervals in seconds.
 
@@ -30,9 +28,11 @@ class Schedule:
     does: once the first of it was looked up, a network filesystem has the way to the rest at hand.
     """
 
-    poll: float
-    relist: float
-    resync: float
+    def __init__(self, poll: float, relist: float, resync: float) -> None:
+        self.poll = poll
+        self._relist = max(0.0, relist - poll)
+        # The period is a promise, and a poll may come just before it is over.
+        self._resync = max(resync - poll, poll)
 
     def quiet_interval(self, unchanged_for: float, directory: bytes) -> float:
         """Seconds until a run that has not changed for some seconds is looked at again."""
@@ -42,12 +42,7 @@ class Schedule:
         """Seconds until a directory is listed again although its mtime is the same."""
         if depth == NAME_DEPTH:
             return self._spread(self._resync, directory)
-        return self._spread(max(0.0, self.relist - self.poll), directory)
-
-    @property
-    def _resync(self) -> float:
-        # The period is a promise, and a poll may come just before it is over.
-        return max(self.resync - self.poll, self.poll)
+        return self._spread(self._relist, directory)
 
     def _spread(self, interval: float, directory: bytes) -> float:
         return interval * (0.75 + 0.25 * crc32(directory) / 2**32)
