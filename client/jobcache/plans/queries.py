@@ -37,7 +37,7 @@ from jobcache.plans.stamp import Stamp
 
 MOST_RUNNING = 1000
 """Most running jobs of which the step that finds them tells the revision: some milliseconds of the server's time."""
-MOST_RUNNING_READ = 200
+MOST_RUNNING_READ = 100
 """Most of them that are read whole in that step."""
 
 
