@@ -199,7 +199,7 @@ class ClusterSetup:
 
     def await_state(self, state: str) -> None:
         """Return once the node in charge calls the Cluster `state`: ``ok`` or ``fail``."""
-        eventually(lambda: cluster_info(self.primaries[0])["cluster_state"] == state)
+        eventually(lambda: _cluster_info(self.primaries[0])["cluster_state"] == state)
 
     def await_loss(self, lost: Node) -> None:
         """Return once the node in charge knows that another is dead."""
@@ -255,7 +255,7 @@ def _bus_port(node: Node) -> int:
         return int(client.config_get("cluster-port")["cluster-port"])
 
 
-def cluster_info(node: Node) -> dict[str, str]:
+def _cluster_info(node: Node) -> dict[str, str]:
     """What a node says about the Cluster."""
     with node.client() as client:
         info: dict[str, str] = client.cluster("info")
@@ -263,5 +263,5 @@ def cluster_info(node: Node) -> dict[str, str]:
 
 
 def _is_complete(node: Node) -> bool:
-    info = cluster_info(node)
+    info = _cluster_info(node)
     return (info["cluster_state"], info["cluster_known_nodes"]) == ("ok", "4")

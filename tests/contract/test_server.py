@@ -42,6 +42,15 @@ def test_replies_come_in_order_whether_or_not_the_script_is_known(
         assert list(server.stream(ECHO, KEYS, ([step] for step in STEPS))) == STEPS
 
 
+def test_the_server_knows_the_script_before_several_steps_are_under_way(
+    server: Server, redis: Redis
+) -> None:
+    """Some servers, fakeredis among them, close a connection after an error."""
+    redis.config_resetstat()
+    assert list(server.stream(ECHO, KEYS, ([step] for step in STEPS))) == STEPS
+    assert redis.info("errorstats")["errorstat_NOSCRIPT"] == {"count": 1}
+
+
 def test_a_script_that_is_forgotten_meanwhile(server: Server, redis: Redis) -> None:
     told = []
     for reply in server.stream(ECHO, KEYS, ([step] for step in STEPS)):
