@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -109,12 +110,27 @@ class Rig:
         self.namespace = namespace
         self.refresher = StepRefresher(url, status_dir, namespace, tree=tree, **settings)
         self.cache_url = client_url or url
+        self.replies: list[Any] = []
+        """What Redis replied to the calls of ``cache`` and ``forgetful``, in order."""
+        self.on_reply: Callable[[], None] = lambda: None
+        """Called after each of these replies."""
         self.cache = self._client(self.cache_url)
         self.forgetful = self._client(self.cache_url, memo_bytes=0)
         """A client that remembers nothing of what it was told before."""
 
     def _client(self, url: str, **options: Any) -> JobCache:
-        return JobCache(url, namespace=self.namespace, deadline=10, ready_timeout=1, **options)
+        return JobCache(
+            url,
+            namespace=self.namespace,
+            deadline=10,
+            ready_timeout=1,
+            on_exchange=self._note_exchange,
+            **options,
+        )
+
+    def _note_exchange(self, command: Any, reply: Any) -> None:
+        self.replies.append(reply)
+        self.on_reply()
 
     def __enter__(self) -> Self:
         self.refresher.lead()

@@ -85,7 +85,7 @@ def password_of(user: str) -> str:
 
 
 def write_acl_file(directory: Path) -> Path:
-    """deploy/redis/jobcache.acl as an operator completes it: with passwords. And a reader without scripts."""
+    """deploy/redis/jobcache.acl as an operator completes it: with passwords. And a reader who may run no scripts."""
     lines = ACL_FILE.read_text().splitlines()
     (reader,) = (line for line in lines if line.split()[1] == READER)
     lines.append(

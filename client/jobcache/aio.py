@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
-from contextvars import ContextVar
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from jobcache.connection.aiopool import AsyncPool
-from jobcache.connection.attempt import FAILURES, Attempt
-from jobcache.connection.breaker import Breaker
-from jobcache.connection.budget import check_deadline
-from jobcache.connection.connect import make_async_pool, pool_size
-from jobcache.connection.dialogue import ServerTraits, Talk, converse, unavailable
-from jobcache.connection.endpoint import Endpoint
+from jobcache.connection.attempt import FAILURES
+from jobcache.connection.connect import make_async_pool
+from jobcache.connection.execute import Exchange, Execution, Executor, LastAnswer, Observer, Sleep
 from jobcache.connection.process import PerProcess
-from jobcache.connection.replicas import LONGEST_PAUSE, Replicas, converse_with_all
-from jobcache.errors import JobCacheError
-from jobcache.keys import Keys
+from jobcache.connection.setup import Setup
 from jobcache.models import (
     Change,
     DashboardStats,
@@ -32,11 +25,8 @@ from jobcache.models import (
     ProjectSummary,
 )
 from jobcache.plans import changefeed, queries, totals, writes
-from jobcache.plans.lastgood import LastGood, check_stale_if_error, make_last_good
-from jobcache.plans.memo import Memo
-from jobcache.plans.plan import Ask, AskAll, AtReplica, Pause, Plan
-from jobcache.plans.source import Answer, Query, Source
-from jobcache.plans.stamp import Stamp
+from jobcache.plans.plan import Plan
+from jobcache.plans.source import Answer, Query
 
 T = TypeVar("T")
 
@@ -59,33 +49,28 @@ class AsyncJobCache:
         password_file: str | None = None,
         breaker: bool = True,
         stale_if_error: float | None = None,
+        on_exchange: Observer | None = None,
         replica_url: str | None = None,
     ) -> None:
-        endpoint = Endpoint.find(url, namespace=namespace, password_file=password_file)
-        replica_endpoint = Endpoint.find_replicas(
-            replica_url, url, namespace=namespace, password_file=password_file
+        setup = Setup(
+            url,
+            namespace=namespace,
+            deadline=deadline,
+            ready_timeout=ready_timeout,
+            max_connections=max_connections,
+            memo_bytes=memo_bytes,
+            password_file=password_file,
+            breaker=breaker,
+            stale_if_error=stale_if_error,
+            on_exchange=on_exchange,
+            replica_url=replica_url,
         )
-        self._source = Source(
-            Keys(namespace), f"namespace {namespace!r} at {endpoint.shown}", Memo(memo_bytes)
-        )
-        self._deadline = check_deadline(deadline)
-        self._ready_timeout = ready_timeout
-        self._traits = ServerTraits()
-        self._has_replicas = replica_endpoint is not None
-        self._last: ContextVar[Stamp | None] = ContextVar("last_freshness", default=None)
-        size = pool_size(endpoint, max_connections)
-        replica_size = pool_size(replica_endpoint or endpoint, max_connections)
-        most_age = check_stale_if_error(stale_if_error)
+        self._source = setup.source
+        self._ready_timeout = setup.ready_timeout
+        self._last = LastAnswer()
         self._here = PerProcess(
             lambda: _Here(
-                _Server(partial(make_async_pool, endpoint, size=size), Breaker(opens=breaker)),
-                None
-                if replica_endpoint is None
-                else _Server(
-                    partial(make_async_pool, replica_endpoint, size=replica_size),
-                    Breaker(longest_pause=LONGEST_PAUSE),
-                ),
-                make_last_good(most_age),
+                partial(make_async_pool, setup.endpoint, size=setup.size), setup.make_executor()
             ),
             _Here.abandon,
         )
@@ -98,7 +83,7 @@ class AsyncJobCache:
 
     async def stop(self) -> None:
         """Close this event loop's connections. A later call opens new ones."""
-        await self._here.get().close(asyncio.get_running_loop())
+        await self._here.get().close()
 
     async def __aenter__(self) -> Self:
         try:
@@ -176,8 +161,7 @@ class AsyncJobCache:
     @property
     def last_freshness(self) -> Freshness | None:
         """See ``JobCache.last_freshness``."""
-        last = self._last.get()
-        return None if last is None else last.freshness
+        return self._last.freshness
 
     async def meta(self) -> dict[str, str]:
         """See ``JobCache.meta``."""
@@ -212,122 +196,66 @@ class AsyncJobCache:
     # I/O
 
     async def _read(self, query: Query[T], *args: Any) -> T:
-        last_good = self._here.get().last_good
-        asked = time.monotonic()
-        try:
-            answer = await self._answer(query(self._source, *args), reads=True)
-        except JobCacheError as error:
-            if last_good is None:
-                raise
-            answer = last_good.stand_in((query, args), error)
-        else:
-            if last_good is not None:
-                last_good.keep((query, args), answer, asked)
-        self._last.set(answer.header)
-        return answer.value
+        here = self._here.get()
+        pool = here.pool()
+        return await perform(pool, here.executor.read(query, args, self._last, pool.drop))
 
     async def _write(self, plan: Plan[Answer[T]]) -> T:
-        answer = await self._answer(plan)
-        if last_good := self._here.get().last_good:
-            last_good.forget()
-        self._last.set(answer.header)
-        return answer.value
-
-    async def _answer(self, plan: Plan[T], *, reads: bool = False) -> T:
-        talk: Talk[T] = (
-            converse_with_all(plan, self._traits, self._here.get().replicas, reads=reads)
-            if self._has_replicas
-            else converse(plan, self._traits)
-        )
-        began = time.monotonic()
-        ends = began + self._deadline
-        try:
-            step = next(talk)
-            while True:
-                if isinstance(step, Pause):
-                    await asyncio.sleep(step.seconds)
-                    now = time.monotonic()
-                    ends = now + self._deadline
-                    step = talk.send(now - began)
-                    continue
-                if step.renews:
-                    ends = time.monotonic() + self._deadline
-                try:
-                    reply = await self._exchange(step, ends)
-                except FAILURES as error:
-                    step = talk.throw(error)
-                else:
-                    step = talk.send(reply)
-        except StopIteration as stop:
-            answer: T = stop.value
-            return answer
-        except FAILURES as error:
-            raise unavailable(self._source.where, error) from error
-
-    async def _exchange(self, step: Ask | AskAll | AtReplica, ends: float) -> Any:
         here = self._here.get()
-        loop = asyncio.get_running_loop()
-        server = here.primary
-        patience = self._deadline / 2
-        if isinstance(step, AtReplica):
-            server = here.replica
-            if step.anew:
-                server.pool(loop).drop()
-            step, ends, patience = step.step, ends - patience, patience / 2
-        pool = server.pool(loop)
-        with Attempt(server.breaker, patience, pool.drop) as attempt:
-            await pool.acquire(ends - time.monotonic())
+        pool = here.pool()
+        return await perform(pool, here.executor.write(plan, self._last, pool.drop))
+
+    async def _answer(self, plan: Plan[T]) -> T:
+        here = self._here.get()
+        pool = here.pool()
+        return await perform(pool, here.executor.run(plan, pool.drop))
+
+
+async def perform(pool: AsyncPool, execution: Execution[T]) -> T:
+    """Do what an execution asks for, until it returns."""
+    try:
+        step = next(execution)
+        while True:
             try:
-                attempt.begin()
-                return await pool.exchange(step, ends)
-            finally:
-                pool.release()
+                reply = await _do(pool, step)
+            except FAILURES as error:
+                step = execution.throw(error)
+            else:
+                step = execution.send(reply)
+    except StopIteration as stop:
+        answer: T = stop.value
+        return answer
+    finally:
+        execution.close()  # at once, also when this call is cancelled
+
+
+async def _do(pool: AsyncPool, step: Exchange | Sleep) -> Any:
+    if isinstance(step, Sleep):
+        return await asyncio.sleep(step.seconds)
+    return await pool.exchange(step.command, step.ends, step.begin)
 
 
 class _Here:
-    """What one process has of a cache's connections, and knows of its servers."""
+    """What one process has of a cache's connections, a pool for each event loop, and knows of its server."""
 
-    def __init__(
-        self, primary: _Server, replica: _Server | None, last_good: LastGood | None
-    ) -> None:
-        self.primary = primary
-        self.replica = replica or primary
-        self.replicas = Replicas()
-        self.last_good = last_good
-
-    async def close(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Close a loop's connections, and those of loops that are closed."""
-        try:
-            await self.primary.close(loop)
-        finally:
-            await self.replica.close(loop)
-
-    def abandon(self) -> None:
-        """Let go of the parent's connections, in a child."""
-        self.primary.abandon()
-        self.replica.abandon()
-
-
-class _Server:
-    """Connections to a server, a pool for each event loop, and what is known of it."""
-
-    def __init__(self, make: Callable[[], AsyncPool], breaker: Breaker) -> None:
-        self.breaker = breaker
-        self._make = make
+    def __init__(self, make_pool: Callable[[], AsyncPool], executor: Executor) -> None:
+        self.executor = executor
+        self._make_pool = make_pool
         self._pools: dict[asyncio.AbstractEventLoop, AsyncPool] = {}
 
-    def pool(self, loop: asyncio.AbstractEventLoop) -> AsyncPool:
-        """The pool of a loop that runs in this thread."""
+    def pool(self) -> AsyncPool:
+        """The pool of the loop that runs in this thread."""
+        loop = asyncio.get_running_loop()
         pool = self._pools.get(loop)
         if pool is None:
             self._sweep()
-            pool = self._pools[loop] = self._make()
+            pool = self._pools[loop] = self._make_pool()
         return pool
 
-    async def close(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Close a loop's connections, and those of loops that are closed."""
+    async def close(self) -> None:
+        """Close the running loop's connections, and those of loops that are closed."""
         self._sweep()
-        if pool := self._pools.pop(loop, None):
+        if pool := self._pools.get(asyncio.get_running_loop()):
             await pool.close()
 
     def abandon(self) -> None:

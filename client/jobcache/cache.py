@@ -5,21 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from jobcache.connection.attempt import FAILURES, Attempt
-from jobcache.connection.breaker import Breaker
-from jobcache.connection.budget import check_deadline
-from jobcache.connection.connect import make_pool, pool_size
-from jobcache.connection.dialogue import ServerTraits, Talk, converse, unavailable
-from jobcache.connection.endpoint import Endpoint
+from jobcache.connection.attempt import FAILURES
+from jobcache.connection.connect import make_pool
+from jobcache.connection.execute import Exchange, Execution, Executor, LastAnswer, Observer, Sleep
 from jobcache.connection.pool import Pool
 from jobcache.connection.process import PerProcess
-from jobcache.connection.replicas import LONGEST_PAUSE, Replicas, converse_with_all
-from jobcache.errors import JobCacheError
-from jobcache.keys import Keys
+from jobcache.connection.setup import Setup
 from jobcache.models import (
     Change,
     DashboardStats,
@@ -31,11 +25,8 @@ from jobcache.models import (
     ProjectSummary,
 )
 from jobcache.plans import changefeed, queries, totals, writes
-from jobcache.plans.lastgood import LastGood, check_stale_if_error, make_last_good
-from jobcache.plans.memo import Memo
-from jobcache.plans.plan import Ask, AskAll, AtReplica, Pause, Plan
-from jobcache.plans.source import Answer, Query, Source
-from jobcache.plans.stamp import Stamp
+from jobcache.plans.plan import Plan
+from jobcache.plans.source import Answer, Query
 
 T = TypeVar("T")
 
@@ -62,10 +53,9 @@ class JobCache:
         breaker: whether calls fail at once while the server is known to be away, but for one at a time that tries.
         stale_if_error: seconds for which the last good answer of a query may stand in when Redis does not give one;
             ``last_freshness`` says so. None for never. Each process knows its own answers only.
-        replica_url: replicas that may answer queries: of one server, or a name for several, or a ``redis+sentinel://``
-            or ``redis+cluster://`` whose healthy replicas are meant. What they say counts while it is not older than
-            the primary's last word, which is asked for every second. By default ``JOBCACHE_REDIS_REPLICA_URL``, where
-            no ``url`` is passed.
+        on_exchange: called after each exchange with Redis, with the command (a tuple) and the reply as Redis gave
+            it; to count or to trace. What it raises, the call raises.
+        replica_url: refused; jobcache reads from the primary only.
 
     Raises:
         ConfigError: the URL, the namespace or a number cannot be used. Nothing is connected yet.
@@ -83,34 +73,27 @@ class JobCache:
         password_file: str | None = None,
         breaker: bool = True,
         stale_if_error: float | None = None,
+        on_exchange: Observer | None = None,
         replica_url: str | None = None,
     ) -> None:
-        endpoint = Endpoint.find(url, namespace=namespace, password_file=password_file)
-        replica_endpoint = Endpoint.find_replicas(
-            replica_url, url, namespace=namespace, password_file=password_file
+        setup = Setup(
+            url,
+            namespace=namespace,
+            deadline=deadline,
+            ready_timeout=ready_timeout,
+            max_connections=max_connections,
+            memo_bytes=memo_bytes,
+            password_file=password_file,
+            breaker=breaker,
+            stale_if_error=stale_if_error,
+            on_exchange=on_exchange,
+            replica_url=replica_url,
         )
-        self._source = Source(
-            Keys(namespace), f"namespace {namespace!r} at {endpoint.shown}", Memo(memo_bytes)
-        )
-        self._deadline = check_deadline(deadline)
-        self._ready_timeout = ready_timeout
-        self._traits = ServerTraits()
-        self._has_replicas = replica_endpoint is not None
-        self._last: ContextVar[Stamp | None] = ContextVar("last_freshness", default=None)
-        size = pool_size(endpoint, max_connections)
-        replica_size = pool_size(replica_endpoint or endpoint, max_connections)
-        most_age = check_stale_if_error(stale_if_error)
+        self._source = setup.source
+        self._ready_timeout = setup.ready_timeout
+        self._last = LastAnswer()
         self._here = PerProcess(
-            lambda: _Here(
-                _Server(make_pool(endpoint, size=size), Breaker(opens=breaker)),
-                None
-                if replica_endpoint is None
-                else _Server(
-                    make_pool(replica_endpoint, size=replica_size),
-                    Breaker(longest_pause=LONGEST_PAUSE),
-                ),
-                make_last_good(most_age),
-            ),
+            lambda: _Here(make_pool(setup.endpoint, size=setup.size), setup.make_executor()),
             _Here.close,
         )
 
@@ -223,8 +206,7 @@ class JobCache:
     @property
     def last_freshness(self) -> Freshness | None:
         """How fresh the answer was that this thread or task got last; taken in the same step as the answer."""
-        last = self._last.get()
-        return None if last is None else last.freshness
+        return self._last.freshness
 
     def meta(self) -> dict[str, str]:
         """What the refresher says of itself: the fields of ``meta``."""
@@ -280,98 +262,47 @@ class JobCache:
     # I/O
 
     def _read(self, query: Query[T], *args: Any) -> T:
-        last_good = self._here.get().last_good
-        asked = time.monotonic()
-        try:
-            answer = self._answer(query(self._source, *args), reads=True)
-        except JobCacheError as error:
-            if last_good is None:
-                raise
-            answer = last_good.stand_in((query, args), error)
-        else:
-            if last_good is not None:
-                last_good.keep((query, args), answer, asked)
-        self._last.set(answer.header)
-        return answer.value
+        here = self._here.get()
+        return here.perform(here.executor.read(query, args, self._last, here.close))
 
     def _write(self, plan: Plan[Answer[T]]) -> T:
-        answer = self._answer(plan)
-        if last_good := self._here.get().last_good:
-            last_good.forget()
-        self._last.set(answer.header)
-        return answer.value
-
-    def _answer(self, plan: Plan[T], *, reads: bool = False) -> T:
-        talk: Talk[T] = (
-            converse_with_all(plan, self._traits, self._here.get().replicas, reads=reads)
-            if self._has_replicas
-            else converse(plan, self._traits)
-        )
-        began = time.monotonic()
-        ends = began + self._deadline
-        try:
-            step = next(talk)
-            while True:
-                if isinstance(step, Pause):
-                    time.sleep(step.seconds)
-                    now = time.monotonic()
-                    ends = now + self._deadline
-                    step = talk.send(now - began)
-                    continue
-                if step.renews:
-                    ends = time.monotonic() + self._deadline
-                try:
-                    reply = self._exchange(step, ends)
-                except FAILURES as error:
-                    step = talk.throw(error)
-                else:
-                    step = talk.send(reply)
-        except StopIteration as stop:
-            answer: T = stop.value
-            return answer
-        except FAILURES as error:
-            raise unavailable(self._source.where, error) from error
-
-    def _exchange(self, step: Ask | AskAll | AtReplica, ends: float) -> Any:
         here = self._here.get()
-        server = here.primary
-        patience = self._deadline / 2
-        if isinstance(step, AtReplica):
-            server = here.replica
-            if step.anew:
-                server.pool.close()
-            step, ends, patience = step.step, ends - patience, patience / 2
-        pool = server.pool
-        with Attempt(server.breaker, patience, pool.close) as attempt:
-            pool.acquire(ends - time.monotonic())
-            try:
-                attempt.begin()
-                return pool.exchange(step, ends)
-            finally:
-                pool.release()
+        return here.perform(here.executor.write(plan, self._last, here.close))
 
-
-class _Server:
-    """Connections to a server, and what is known of it."""
-
-    __slots__ = ("breaker", "pool")
-
-    def __init__(self, pool: Pool, breaker: Breaker) -> None:
-        self.pool = pool
-        self.breaker = breaker
+    def _answer(self, plan: Plan[T]) -> T:
+        here = self._here.get()
+        return here.perform(here.executor.run(plan, here.close))
 
 
 class _Here:
-    """What one process has of a cache's connections, and knows of its servers."""
+    """What one process has of a cache's connections, and knows of its server."""
 
-    def __init__(
-        self, primary: _Server, replica: _Server | None, last_good: LastGood | None
-    ) -> None:
-        self.primary = primary
-        self.replica = replica or primary
-        self.replicas = Replicas()
-        self.last_good = last_good
+    def __init__(self, pool: Pool, executor: Executor) -> None:
+        self.executor = executor
+        self._pool = pool
 
     def close(self) -> None:
-        self.primary.pool.close()
-        self.replica.pool.close()
+        """Close the connections that are idle now, and those in use once they are not."""
+        self._pool.close()
+
+    def perform(self, execution: Execution[T]) -> T:
+        """Do what an execution asks for, until it returns."""
+        try:
+            step = next(execution)
+            while True:
+                try:
+                    reply = self._do(step)
+                except FAILURES as error:
+                    step = execution.throw(error)
+                else:
+                    step = execution.send(reply)
+        except StopIteration as stop:
+            answer: T = stop.value
+            return answer
+        finally:
+            execution.close()  # at once, also when this call is cancelled
+
+    def _do(self, step: Exchange | Sleep) -> Any:
+        if isinstance(step, Sleep):
+            return time.sleep(step.seconds)
+        return self._pool.exchange(step.command, step.ends, step.begin)

@@ -17,7 +17,6 @@ from redis.exceptions import (
     AuthenticationError,
     NoPermissionError,
     RedisError,
-    ResponseError,
 )
 
 from jobcache import AsyncJobCache, CacheState, CacheUnavailable, JobCache
@@ -29,6 +28,7 @@ from tests.programs import JOBCACHE, REFRESHER, run
 from tests.servers import (
     ACL_FILE,
     CLIENT,
+    PLAIN_READER,
     READER,
     REAL_KINDS,
     USERS,
@@ -227,16 +227,13 @@ class TestWhatTheCodeNeeds:
             rig.settle()
             assert asyncio.run(ask()) == [RUNS[0]]
 
-    def test_replicas_of_a_cluster(self, guarded: RunningServer) -> None:
-        """Who reads may tell a node to answer though it is a replica."""
-        for user in USERS:
-            refusal = ""
-            with Redis.from_url(url_of(guarded, user), protocol=2) as client:
-                try:
-                    client.execute_command("READONLY")
-                except ResponseError as error:  # a server of no Cluster may have no use for it
-                    refusal = str(error)
-            assert ("no permissions" in refusal) == (user == WRITER), user
+    def test_who_may_run_no_scripts_is_told_the_right(
+        self, guarded: RunningServer, namespace: str
+    ) -> None:
+        cache = JobCache(url_of(guarded, PLAIN_READER), namespace=namespace)
+        with pytest.raises(CacheUnavailable, match=r"grant this user \+evalsha_ro and \+eval_ro"):
+            cache.list_all_jobs()
+        cache.close()
 
     def test_another_database(self, guarded: RunningServer, namespace: str) -> None:
         for user in USERS:
@@ -365,7 +362,7 @@ class TestTheFile:
 
     def test_the_readers_may_read_alike(self) -> None:
         assert granted(READER) < granted(CLIENT)
-        assert granted(CLIENT) - {"readonly"} < granted(WRITER)  # who reads no replicas
+        assert granted(CLIENT) < granted(WRITER)
 
     def test_no_channels_no_categories_no_passwords(self) -> None:
         for user in USERS:

@@ -583,20 +583,11 @@ class TestMemo:
         real_server: RunningServer,
         status_dir: Path,
         namespace: str,
-        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         for number in range(30):
             write_run(status_dir, ("p", f"g{number % 3}", "n", f"r{number:02}"))
         with Rig(real_server.url, status_dir, namespace) as rig, real_server.client() as redis:
             rig.refresh()
-            trips: list[int] = []
-            original: Any = rig.cache._exchange
-
-            def counted(*args: Any) -> Any:
-                trips.append(1)
-                return original(*args)
-
-            monkeypatch.setattr(rig.cache, "_exchange", counted)
             for change in (None, None, ("p", "g0", "n", "r00"), ("p", "g1", "n", "new")):
                 if change:
                     write_run(status_dir, change, status="running", slurm_job_id="changed")
@@ -614,9 +605,9 @@ class TestMemo:
                     call()
                     call()  # some read in two steps what they met for the first time
                     for _ in range(2):
-                        trips.clear()
+                        rig.replies.clear()
                         call()
-                        assert len(trips) == 1
+                        assert len(rig.replies) == 1
                         # Something else was written: which jobs are the same is told, and they do not travel.
                         redis.hincrby(rig.refresher.keys.meta, "generation", 1)
                 assert_agrees(rig)
@@ -626,20 +617,11 @@ class TestMemo:
         real_server: RunningServer,
         status_dir: Path,
         namespace: str,
-        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         for number in range(30):
             write_run(status_dir, ("p", f"g{number % 3}", "n", f"r{number:02}"), status="running")
         with Rig(real_server.url, status_dir, namespace) as rig:
             rig.refresh()
-            replies: list[Any] = []
-            original: Any = rig.cache._exchange
-
-            def kept(*args: Any) -> Any:
-                replies.append(original(*args))
-                return replies[-1]
-
-            monkeypatch.setattr(rig.cache, "_exchange", kept)
             calls: list[Callable[[], Any]] = [
                 lambda: rig.cache.list_all_jobs(),
                 lambda: rig.cache.list_all_jobs("p", "g1", "running", limit=5),
@@ -651,13 +633,13 @@ class TestMemo:
             ]
             for call in calls:
                 first = call()
-                assert len(replies[-1]) > 1
+                assert len(rig.replies[-1]) > 1
                 again = call()
-                assert len(replies[-1]) == 1
+                assert len(rig.replies[-1]) == 1
                 assert again == first
                 rig.refresh()
                 call()
-                assert len(replies[-1]) > 1
+                assert len(rig.replies[-1]) > 1
 
     def test_an_answer_out_of_another_epoch_is_none(self, rig: Rig, server: RunningServer) -> None:
         write_run(rig.status_dir, RUN)
@@ -671,25 +653,21 @@ class TestMemo:
         assert names_of(rig.cache.list_all_jobs()) == [RUN]
         assert rig.cache.counts().total_jobs == 1
 
-    def test_no_answer_mixes_two_epochs(
-        self, rig: Rig, server: RunningServer, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_no_answer_mixes_two_epochs(self, rig: Rig, server: RunningServer) -> None:
         """Revisions begin anew with each epoch, so an equal one of another epoch means nothing."""
         write_run(rig.status_dir, RUN, status="failed")
         rig.refresh()
         rig.cache.list_all_jobs()
         rig.cache._source.memo._jobs._young.clear()  # so that it takes a second step
-        keys, exchange = rig.refresher.keys, rig.cache._exchange
+        keys = rig.refresher.keys
 
-        def rebuild_after(*args: Any) -> Any:
-            monkeypatch.setattr(rig.cache, "_exchange", exchange)
-            reply = exchange(*args)
+        def rebuild() -> None:
+            rig.on_reply = lambda: None
             with server.client() as redis:
                 redis.hset(keys.meta, "epoch", "another")
                 redis.hset(keys.full(b"job:" + "/".join(RUN).encode()), "status", "completed")
-            return reply
 
-        monkeypatch.setattr(rig.cache, "_exchange", rebuild_after)
+        rig.on_reply = rebuild
         (job,) = rig.cache.list_all_jobs()
         fresh = rig.cache.last_freshness
         assert fresh is not None
@@ -720,20 +698,12 @@ class TestMemo:
         for number in range(13):
             write_run(rig.status_dir, ("p", "g", "n", f"r{number:02}"), status="running")
         rig.refresh()
-        replies: list[Any] = []
-        exchange: Any = rig.forgetful._exchange
-
-        def kept(*args: Any) -> Any:
-            replies.append(exchange(*args))
-            return replies[-1]
-
         rig.refresh()
-        monkeypatch.setattr(rig.forgetful, "_exchange", kept)
+        rig.replies.clear()
         assert len(rig.forgetful.get_running_jobs()) == 13
-        rows = next(reply[2] for reply in replies if len(reply) == 3)
+        rows = next(reply[2] for reply in rig.replies if len(reply) == 3)
         assert len(rows) == min(told, 13)
         assert sum(len(row) == 2 for row in rows) == min(read, len(rows))
-        monkeypatch.setattr(rig.forgetful, "_exchange", exchange)
         for change, count in (("r03", 13), ("r20", 14)):
             assert_agrees(rig)
             write_run(rig.status_dir, ("p", "g", "n", change), status="running", job_key="changed")

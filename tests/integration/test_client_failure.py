@@ -471,9 +471,9 @@ class TestBreaker:
         """Who waited for a connection until the end tells nothing of the server."""
         with hostile(after_handshake(None)) as server:
             cache = JobCache(server.url, deadline=DEADLINE, max_connections=1)
-            pool = cache._here.get().primary.pool
-            pool.acquire(1)
-            release = threading.Timer(DEADLINE * 0.7, pool.release)
+            pool = cache._here.get()._pool
+            pool._permits.get()
+            release = threading.Timer(DEADLINE * 0.7, pool._permits.put, [None])
             release.start()
             assert_fails_in_time(cache.freshness, "(?i)time")
             release.join()

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from jobcache import ConfigError, JobCache
+from jobcache import AsyncJobCache, ConfigError, JobCache
 from jobcache.connection.endpoint import Endpoint, mask_password
 
 
@@ -20,30 +20,17 @@ def test_where_a_url_is_looked_for() -> None:
         Endpoint.find(None, {})
 
 
-def test_where_a_url_of_replicas_is_looked_for() -> None:
-    def find(replica_url: str | None, url: str | None) -> str | None:
-        found = Endpoint.find_replicas(
-            replica_url, url, {"JOBCACHE_REDIS_REPLICA_URL": "redis://a"}, namespace="default"
-        )
-        return None if found is None else found.url
-
-    assert find("redis://c", None) == find("redis://c", "redis://b") == "redis://c"
-    assert find(None, None) == "redis://a"
-    assert find(None, "redis://b") is None, "the environment's are another server's"
-    assert find("", None) is None
-
-
-def test_the_role_of_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
-    for url in ("redis://h?role=replica", "redis+cluster://h?db=0&role=replica"):
-        with pytest.raises(ConfigError, match="writes need the primary"):
-            JobCache(url)
-        JobCache("redis://h", replica_url=url)
-    with pytest.raises(ConfigError, match=r"replica_url=.* the only role to ask for"):
-        JobCache("redis://h", replica_url="redis://h?role=primary")
+def test_replicas_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBCACHE_REDIS_URL", "redis://h")
-    monkeypatch.setenv("JOBCACHE_REDIS_REPLICA_URL", "redis://:secret@h:x")
-    with pytest.raises(ConfigError, match="JOBCACHE_REDIS_REPLICA_URL=redis://:\\*\\*\\*@h:x"):
+    for client in (JobCache, AsyncJobCache):
+        with pytest.raises(ConfigError, match="replica_url is set"):
+            client("redis://h", replica_url="redis://:secret@h:1")
+    with pytest.raises(ConfigError, match="role"):
+        JobCache("redis://h?role=replica")
+    monkeypatch.setenv("JOBCACHE_REDIS_REPLICA_URL", "redis://:secret@h:1")
+    with pytest.raises(ConfigError, match="JOBCACHE_REDIS_REPLICA_URL is set") as refused:
         JobCache()
+    assert "secret" not in str(refused.value)
 
 
 def test_valkey_is_redis() -> None:

@@ -11,12 +11,10 @@ from jobcache.connection.endpoint import Endpoint
 from jobcache.connection.route import (
     Address,
     AskFailedError,
-    ClusterReplicaRoute,
     ClusterRoute,
     Inquiry,
     NoRouteError,
     Route,
-    SentinelReplicaRoute,
     SentinelRoute,
 )
 
@@ -107,51 +105,3 @@ def test_a_slot_that_nobody_serves() -> None:
     route.moved("7 10.0.0.1:1", A)
     with pytest.raises(NoRouteError, match="a:1 knows none"):
         search(route, {A: []})
-
-
-def replica(port: int, flags: str = "slave", link: str = "ok") -> list[bytes]:
-    """As a Sentinel describes it, in part."""
-    fields = {"ip": "10.0.0.1", "port": port, "flags": flags, "master-link-status": link}
-    return [str(part).encode() for pair in fields.items() for part in pair]
-
-
-def test_a_healthy_replica_is_chosen_at_random() -> None:
-    route = SentinelReplicaRoute([A], "jobs")
-    reply = [
-        *map(replica, (1, 2)),
-        replica(3, "s_down,slave,disconnected"),
-        replica(4, "o_down,slave"),
-        replica(5, "slave,disconnected"),
-        replica(6, link="err"),
-        replica(7)[:-2],
-    ]
-    assert {search(route, {A: reply})[1].port for _ in range(50)} == {1, 2}
-    assert search(route, {A: reply})[0][0].command == ("SENTINEL", "REPLICAS", "jobs")
-    for nobody in (reply[2:], []):
-        with pytest.raises(NoRouteError, match="a:1 knows none"):
-            search(route, {A: nobody})
-
-
-def test_a_replica_of_the_slot() -> None:
-    route = ClusterReplicaRoute([A], 100)
-    assert {search(route, {A: SLOTS})[1] for _ in range(50)} == {("a", 4), ("a", 5)}
-    # Who is no replica of the slot names its primary, which is not wanted.
-    told: Address | None = route.moved("99 10.0.0.1:1", A)
-    assert told is None
-    assert search(route, {A: SLOTS})[1] == ("10.0.0.2", 2)
-    with pytest.raises(NoRouteError, match="a:1 knows none"):
-        search(ClusterReplicaRoute([A], 7), {A: [[0, 16383, [b"", 1, b"id"]]]})
-
-
-def test_replica_urls_lead_to_replicas() -> None:
-    cases: list[tuple[str, type[Route]]] = [
-        ("redis+sentinel://a:1/jobs?role=replica", SentinelReplicaRoute),
-        ("rediss+sentinel://a:1/jobs?db=1", SentinelReplicaRoute),
-        ("redis+cluster://a:1?role=replica&socket_keepalive=true", ClusterReplicaRoute),
-        ("redis+cluster://a:1", ClusterReplicaRoute),
-    ]
-    for url, kind in cases:
-        endpoint = Endpoint.find_replicas(url, None, namespace="default")
-        assert endpoint is not None
-        assert isinstance(endpoint.route(), kind)
-        assert "role" not in endpoint.server_options

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from jobcache.connection.attempt import PoolExhaustedError, is_worth_another
 from jobcache.connection.connections import abandon, abort
-from jobcache.plans.plan import Ask, AskAll
+from jobcache.plans.plan import Command
 
 FAREWELL = 0.2
 """Seconds that closing may take where it takes an exchange, as over TLS."""
@@ -30,12 +30,16 @@ class AsyncPool:
         self._busy: set[Any] = set()
         self._round = 0
 
-    async def acquire(self, seconds: float) -> None:
-        """Take one of the ``size`` permits to have a connection.
+    async def exchange(self, command: Command, ends: float, begin: Callable[[], None]) -> Any:
+        """As ``Pool.exchange``."""
+        await self._acquire(ends - time.monotonic())
+        try:
+            begin()
+            return await self._exchange(command, ends)
+        finally:
+            self._permits.release()
 
-        Raises:
-            PoolExhaustedError: none came free in so many seconds.
-        """
+    async def _acquire(self, seconds: float) -> None:
         if not self._permits.locked():
             await self._permits.acquire()  # at once
             return
@@ -45,20 +49,7 @@ class AsyncPool:
         except TimeoutError:
             raise PoolExhaustedError(self.size) from None
 
-    def release(self) -> None:
-        """Give the permit back."""
-        self._permits.release()
-
-    async def exchange(self, step: Ask | AskAll, ends: float) -> Any:
-        """Send a command and return the reply, or several and the list of replies; for who has a permit.
-
-        Args:
-            step: what to send.
-            ends: when all of it must be over, on the monotonic clock.
-
-        Raises:
-            redis.RedisError, OSError: what became of it.
-        """
+    async def _exchange(self, command: Command, ends: float) -> Any:
         now = self._round
         connection, fresh = (
             (self._idle.pop(), False) if self._idle else (self.make_connection(), True)
@@ -68,7 +59,7 @@ class AsyncPool:
         is_clean = False
         try:
             async with asyncio.timeout(ends - time.monotonic()):
-                reply = await self._ask(connection, fresh, step)
+                reply = await self._ask(connection, fresh, command)
             is_clean = True
             return reply
         except ResponseError:
@@ -81,14 +72,14 @@ class AsyncPool:
             else:
                 abort(connection)
 
-    async def _ask(self, connection: Any, fresh: bool, step: Ask | AskAll) -> Any:
+    async def _ask(self, connection: Any, fresh: bool, command: Command) -> Any:
         try:
-            return await _converse(connection, step)
+            return await _converse(connection, command)
         except RedisConnectionError as error:
             abort(connection)
             if not is_worth_another(error, fresh):
                 raise
-        return await _converse(connection, step)
+        return await _converse(connection, command)
 
     async def close(self) -> None:
         """Close the idle connections now, those in use when their exchange is over. Later ones are new."""
@@ -116,19 +107,6 @@ class AsyncPool:
         self._idle = []
 
 
-async def _converse(connection: Any, step: Ask | AskAll) -> Any:
-    if isinstance(step, Ask):
-        await connection.send_command(*step.args, check_health=False)
-        return await connection.read_response()
-    packed = connection.pack_commands(step.commands)
-    await connection.send_packed_command(packed, check_health=False)
-    replies: list[Any] = []
-    refusal: ResponseError | None = None
-    for _ in step.commands:
-        try:
-            replies.append(await connection.read_response())
-        except ResponseError as error:  # the other replies come all the same
-            refusal = refusal or error
-    if refusal is not None:
-        raise refusal
-    return replies
+async def _converse(connection: Any, command: Command) -> Any:
+    await connection.send_command(*command, check_health=False)
+    return await connection.read_response()

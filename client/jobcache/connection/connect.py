@@ -55,9 +55,8 @@ def make_pool(endpoint: Endpoint, *, size: int) -> Pool:
         options["guide"] = _guide(endpoint, route, kind)
         encrypted = issubclass(kind, SSLConnection)
         kind = kinds.RoutedTlsConnection if encrypted else kinds.RoutedConnection
-        options["redis_connect_func"] = _greeting(
-            endpoint, kinds.require_primary, kinds.accept_replica
-        )
+        if endpoint.topology is Topology.SENTINEL:
+            options["redis_connect_func"] = kinds.require_primary
     return Pool(partial(kind, **options), size)
 
 
@@ -70,9 +69,8 @@ def make_async_pool(endpoint: Endpoint, *, size: int) -> AsyncPool:
         options["guide"] = _guide(endpoint, route, kind, no_times=True)
         encrypted = issubclass(kind, kinds.AioTlsConnection)
         kind = kinds.AioRoutedTlsConnection if encrypted else kinds.AioRoutedConnection
-        options["redis_connect_func"] = _greeting(
-            endpoint, kinds.require_primary_async, kinds.accept_replica_async
-        )
+        if endpoint.topology is Topology.SENTINEL:
+            options["redis_connect_func"] = kinds.require_primary_async
     return AsyncPool(partial(kind, **options), size)
 
 
@@ -96,16 +94,6 @@ def connect(endpoint: Endpoint, *, deadline: float, max_connections: int) -> Red
         if endpoint.topology is Topology.SENTINEL:
             options["redis_connect_func"] = kinds.require_primary
     return Redis.from_pool(BlockingConnectionPool(connection_class=kind, **options))
-
-
-def _greeting(endpoint: Endpoint, require_primary: Any, accept_replica: Any) -> Any:
-    """What a connection does first, beside the handshake."""
-    match endpoint.topology, endpoint.replicas:
-        case Topology.SENTINEL, False:
-            return require_primary
-        case Topology.CLUSTER, True:
-            return accept_replica
-    return None
 
 
 def _common_options(endpoint: Endpoint, retry: Any) -> dict[str, Any]:

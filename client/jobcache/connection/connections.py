@@ -391,23 +391,6 @@ def _take_writer(connection: Any) -> Any:
     return writer
 
 
-# Replicas of a Cluster send readers to the primary, unless a reader says that an older answer will do.
-
-
-def accept_replica(connection: Any) -> None:
-    """Have a node of a Cluster answer though it is a replica."""
-    connection.on_connect()
-    connection.send_command("READONLY")
-    connection.read_response()
-
-
-async def accept_replica_async(connection: Any) -> None:
-    """The same for asyncio."""
-    await connection.on_connect()
-    await connection.send_command("READONLY")
-    await connection.read_response()
-
-
 # A Sentinel's word is checked, since it may not have heard of a failover.
 
 

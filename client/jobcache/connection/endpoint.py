@@ -21,10 +21,8 @@ from redis.retry import Retry
 from jobcache.connection.credentials import PASSWORD_FILE_VARIABLE, PasswordFile
 from jobcache.connection.route import (
     Address,
-    ClusterReplicaRoute,
     ClusterRoute,
     Route,
-    SentinelReplicaRoute,
     SentinelRoute,
 )
 from jobcache.errors import ConfigError
@@ -32,8 +30,6 @@ from jobcache.keys import Keys
 
 URL_VARIABLES = ("JOBCACHE_REDIS_URL", "REDIS_URL")
 """Where a URL is looked for when none is passed, in this order."""
-REPLICA_URL_VARIABLE = "JOBCACHE_REDIS_REPLICA_URL"
-"""Where one of replicas is looked for when neither is passed."""
 
 _SCHEMES = {
     "redis": "redis",
@@ -66,11 +62,9 @@ class Endpoint:
     seeds: tuple[Address, ...] = ()
     """The Sentinels, or some nodes of the Cluster."""
     service: str = ""
-    """The name by which the Sentinels know the primary and its replicas."""
+    """The name by which the Sentinels know the primary."""
     slot: int | None = None
     """The slot of the namespace in a Cluster."""
-    replicas: bool = False
-    """Whether Sentinels and nodes of a Cluster are asked for a replica instead of the primary."""
     server_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """What the URL says of connections to servers, in redis-py's words and without passwords."""
     credentials: CredentialProvider | None = field(default=None, repr=False)
@@ -108,29 +102,6 @@ class Endpoint:
             endpoint = _read_url(environ[variable], variable)
         return endpoint._complete(environ, namespace, password_file)
 
-    @classmethod
-    def find_replicas(
-        cls,
-        replica_url: str | None,
-        url: str | None,
-        environ: Mapping[str, str] = os.environ,
-        *,
-        namespace: str,
-        password_file: str | None = None,
-    ) -> Endpoint | None:
-        """Where replicas may be read, if anywhere: the URL passed, or the environment's, if no other is passed either.
-
-        Raises:
-            ConfigError: as ``find``.
-        """
-        setting = "replica_url"
-        if replica_url is None and not url:
-            replica_url, setting = environ.get(REPLICA_URL_VARIABLE), REPLICA_URL_VARIABLE
-        if not replica_url:
-            return None
-        endpoint = _read_url(replica_url, setting, replicas=True)
-        return endpoint._complete(environ, namespace, password_file)
-
     def _complete(
         self, environ: Mapping[str, str], namespace: str | None, password_file: str | None
     ) -> Endpoint:
@@ -166,11 +137,9 @@ class Endpoint:
         """The way to the server to talk to; None where the URL names it."""
         match self.topology:
             case Topology.SENTINEL:
-                kind = SentinelReplicaRoute if self.replicas else SentinelRoute
-                return kind(self.seeds, self.service)
+                return SentinelRoute(self.seeds, self.service)
             case Topology.CLUSTER:
-                kind_of_node = ClusterReplicaRoute if self.replicas else ClusterRoute
-                return kind_of_node(self.seeds, self.slot)
+                return ClusterRoute(self.seeds, self.slot)
             case Topology.SERVER:
                 return None
 
@@ -202,7 +171,7 @@ def mask_password(url: str) -> str:
     return _PASSWORD_QUERY.sub(r"\1***", shown)
 
 
-def _read_url(url: str, setting: str, *, replicas: bool = False) -> Endpoint:
+def _read_url(url: str, setting: str) -> Endpoint:
     shown = mask_password(url)
     scheme, separator, rest = url.partition("://")
     base, plus, kind = scheme.lower().partition("+")
@@ -214,7 +183,7 @@ def _read_url(url: str, setting: str, *, replicas: bool = False) -> Endpoint:
         )
     known = f"{_SCHEMES[base]}{plus}{kind}://{rest}"
     try:
-        return _read_parts(known, setting, Topology(kind), replicas=replicas)
+        return _read_parts(known, setting, Topology(kind))
     except (ValueError, TypeError) as error:
         why = str(error)
         quoted = why.rpartition(" as ")[2].strip("'") if "cast" in why else ""
@@ -223,10 +192,10 @@ def _read_url(url: str, setting: str, *, replicas: bool = False) -> Endpoint:
         raise ConfigError(f"{setting}={shown}: {why}") from None
 
 
-def _read_parts(url: str, setting: str, topology: Topology, *, replicas: bool) -> Endpoint:
+def _read_parts(url: str, setting: str, topology: Topology) -> Endpoint:
     seeds: tuple[Address, ...] = ()
     service = ""
-    single = _take_role(url, replicas=replicas)
+    single = url
     if topology is not Topology.SERVER:
         seeds, service, single = _read_seeds(single, topology)
     options: dict[str, Any] = parse_url(single)
@@ -243,7 +212,6 @@ def _read_parts(url: str, setting: str, topology: Topology, *, replicas: bool) -
         topology,
         seeds,
         service,
-        replicas=replicas,
         server_options=options,
         credentials=credentials,
         sentinel_credentials=sentinel_credentials,
@@ -268,19 +236,6 @@ def _read_seeds(url: str, topology: Topology) -> tuple[tuple[Address, ...], str,
     base = parts.scheme.partition("+")[0]
     single = f"{base}://{user}{at}{hosts.split(',')[0]}{path}?{parts.query}"
     return tuple(seeds), name, single
-
-
-def _take_role(url: str, *, replicas: bool) -> str:
-    """The URL without the role of the servers that it leads to, which must be the one wanted."""
-    before, mark, query = url.partition("?")
-    options = query.split("&")
-    for role in [one for one in options if one.startswith("role=")]:
-        if role != "role=replica":
-            raise ValueError(f"{role}: the only role to ask for is replica, in replica_url")
-        if not replicas:
-            raise ValueError(f"{role}: writes need the primary; replicas are named by replica_url")
-        options.remove(role)
-    return f"{before}{mark}{'&'.join(options)}"
 
 
 def _take_credentials(options: dict[str, Any], prefix: str) -> CredentialProvider | None:

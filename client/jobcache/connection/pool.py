@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -12,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from jobcache.connection.attempt import PoolExhaustedError, is_worth_another
-from jobcache.plans.plan import Ask, AskAll, Command
+from jobcache.plans.plan import Command
 
 
 class Pool:
@@ -31,31 +32,29 @@ class Pool:
         self._idle: deque[Any] = deque()
         self._round = 0
 
-    def acquire(self, seconds: float) -> None:
-        """Take one of the ``size`` permits to have a connection.
-
-        Raises:
-            PoolExhaustedError: none came free in so many seconds.
-        """
-        try:
-            self._permits.get(timeout=max(0.0, seconds))
-        except queue.Empty:
-            raise PoolExhaustedError(self.size) from None
-
-    def release(self) -> None:
-        """Give the permit back."""
-        self._permits.put(None)
-
-    def exchange(self, step: Ask | AskAll, ends: float) -> Any:
-        """Send a command and return the reply, or several and the list of replies; for who has a permit.
+    def exchange(self, command: Command, ends: float, begin: Callable[[], None]) -> Any:
+        """Wait for a connection that is free, send a command and return the reply.
 
         Args:
-            step: what to send.
+            command: what to send.
             ends: when all of it must be over, on the monotonic clock.
+            begin: called right before the command is sent; it may raise.
 
         Raises:
-            redis.RedisError, OSError: what became of it.
+            PoolExhaustedError: no connection came free in time.
+            redis.RedisError, OSError: what became of the command.
         """
+        try:
+            self._permits.get(timeout=max(0.0, ends - time.monotonic()))
+        except queue.Empty:
+            raise PoolExhaustedError(self.size) from None
+        try:
+            begin()
+            return self._exchange(command, ends)
+        finally:
+            self._permits.put(None)
+
+    def _exchange(self, command: Command, ends: float) -> Any:
         now = self._round
         try:
             connection, fresh = self._idle.pop(), False
@@ -65,11 +64,8 @@ class Pool:
         while True:
             try:
                 connection.budget.ends = ends
-                if isinstance(step, Ask):
-                    connection.send_command(*step.args, check_health=False)
-                    reply = connection.read_response()
-                else:
-                    reply = _ask_all(connection, step.commands)
+                connection.send_command(*command, check_health=False)
+                reply = connection.read_response()
             except ResponseError:
                 self._keep(connection, now)
                 raise
@@ -99,17 +95,3 @@ class Pool:
         with suppress(IndexError):
             while True:
                 self._idle.pop().disconnect()
-
-
-def _ask_all(connection: Any, commands: Sequence[Command]) -> list[Any]:
-    connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-    replies: list[Any] = []
-    refusal: ResponseError | None = None
-    for _ in commands:
-        try:
-            replies.append(connection.read_response())
-        except ResponseError as error:  # the other replies come all the same
-            refusal = refusal or error
-    if refusal is not None:
-        raise refusal
-    return replies

@@ -1,20 +1,17 @@
-"""Which node to talk to, where it is not fixed: the primary that Sentinel names, the node of a Cluster slot, a replica.
+"""Which node to talk to, where it is not fixed: the primary that Sentinel names, or the node of a Cluster slot.
 
 Without I/O: a search is a generator that yields whom to ask, and is sent the reply.
 """
 
 from __future__ import annotations
 
-import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from jobcache.ids import decode_name
-
-T = TypeVar("T")
 
 
 class Address(NamedTuple):
@@ -146,50 +143,6 @@ class ClusterRoute(Route):
         self.slot = int(slot)
         host, _, port = address.rpartition(":")
         return _address(host, port, asked=asked)
-
-
-class SentinelReplicaRoute(Route):
-    """To one of the replicas that Sentinels take for healthy, whichever."""
-
-    def __init__(self, seeds: Sequence[Address], service: str) -> None:
-        super().__init__(seeds)
-        self.question = ("SENTINEL", "REPLICAS", service)
-
-    def read(self, reply: Any, asked: Address) -> Address | None:
-        """The address of a replica, in the reply of a Sentinel."""
-        replicas = [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in reply]
-        healthy = [replica for replica in replicas if _is_healthy(replica)]
-        if not healthy:
-            return None
-        replica = _choose(healthy)
-        return _address(replica[b"ip"], replica[b"port"], asked=asked)
-
-
-class ClusterReplicaRoute(ClusterRoute):
-    """To one of the replicas of the node of a Cluster that serves one slot, whichever."""
-
-    def read(self, reply: Any, asked: Address) -> Address | None:
-        """The address of a replica of the slot's primary, in the reply of a node, who leaves out those that failed."""
-        replicas = self.serving(reply, asked)[1:]
-        return _choose(replicas) if replicas else None
-
-    def moved(self, message: str, asked: Address) -> Address | None:
-        """Take in the slot. The address is a primary's, so the replica is to be looked for."""
-        super().moved(message, asked)
-        return None
-
-
-_UNHEALTHY = {b"s_down", b"o_down", b"disconnected"}
-
-
-def _is_healthy(replica: Mapping[bytes, bytes]) -> bool:
-    """Whether a Sentinel reaches a replica, and the replica the primary."""
-    flags = set(replica.get(b"flags", b"").split(b","))
-    return not flags & _UNHEALTHY and replica.get(b"master-link-status") == b"ok"
-
-
-def _choose(several: Sequence[T]) -> T:
-    return random.choice(several)  # noqa: S311 - to spread load
 
 
 def _address(host: bytes | str | None, port: bytes | str | int, *, asked: Address) -> Address:

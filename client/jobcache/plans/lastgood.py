@@ -109,11 +109,6 @@ class LastGood:
         self._bytes = 0
 
 
-def make_last_good(most_age: float | None) -> LastGood | None:
-    """One that keeps answers for so many seconds, or none."""
-    return None if most_age is None else LastGood(most_age)
-
-
 def check_stale_if_error(seconds: float | None) -> float | None:
     """The setting that a caller means.
 

@@ -39,37 +39,11 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class AskAll:
-    """Send several plain commands at once; the reply is the list of their replies.
-
-    Only commands that read: if the connection is lost meanwhile, all of them may be sent again.
-    """
-
-    commands: tuple[Command, ...]
-    renews: bool = False
-    """As of ``Run``."""
-
-
-@dataclass(frozen=True, slots=True)
-class AtReplica:
-    """Put it to a replica, for half of the deadline at most."""
-
-    step: Ask | AskAll
-    anew: bool = False
-    """Whether to one that is chosen anew."""
-
-    @property
-    def renews(self) -> bool:
-        """As of ``Run``."""
-        return self.step.renews
-
-
-@dataclass(frozen=True, slots=True)
 class Pause:
     """Wait some seconds; the reply is how many have passed since the plan began. The deadline begins anew."""
 
     seconds: float
 
 
-Step: TypeAlias = Run | Ask | AskAll | Pause
+Step: TypeAlias = Run | Ask | Pause
 Plan: TypeAlias = Generator[Step, Any, T]
