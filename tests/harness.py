@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
 
 from jobcache import JobCache
-from jobcache.connection.endpoint import Endpoint
-from jobcache.keys import Keys
+from jobcache_refresher.agenda import WorkItem
 from jobcache_refresher.clock import Clock
-from jobcache_refresher.publish.lease import Lease
-from jobcache_refresher.publish.server import Server
-from jobcache_refresher.publish.store import Store
-from jobcache_refresher.reconcile import Reconciler, Wanted
-from jobcache_refresher.scan.patience import PatientScanner
-from jobcache_refresher.scan.scanner import Scanner
+from jobcache_refresher.engine import Engine
+from jobcache_refresher.leadership import Phase
+from jobcache_refresher.publish.records import Records
+from jobcache_refresher.publish.server import EpochError, FencedError
+from jobcache_refresher.requests import Requests
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.tree import Tree
 from jobcache_refresher.settings import Settings
@@ -53,32 +51,45 @@ class StepRefresher:
         **settings: Any,
     ) -> None:
         self.settings = Settings.create(
-            status_dir=str(status_dir), url=url, namespace=namespace, scan_threads=1, **settings
+            status_dir=str(status_dir),
+            url=url,
+            namespace=namespace,
+            **{"scan_threads": 1, "lease_ttl": 3600.0, "hang_timeout": 60.0, **settings},
         )
         self.time = SteppedClock()
-        clock = self.time.clock
-        self.keys = Keys(namespace)
-        self.server = Server(Endpoint.find(url, namespace=namespace))
-        self.lease = Lease(self.server, self.keys, "test:1:0", 3600, clock)
-        self.store = Store(self.server, self.keys, self.lease, clock)
         self.tree = tree or Tree(str(status_dir))
-        self.scanner = Scanner(self.tree, self.settings, clock)
-        self.patient = PatientScanner(self.scanner, 60, threading.Event(), clock)
-        self.reconciler = Reconciler(
-            self.settings, self.store, self.scanner, self.patient, "test:1:0", clock
+        self.engine = engine = Engine(
+            self.settings, "test:1:0", self.time.clock, stop=threading.Event(), tree=self.tree
         )
+        self.keys, self.server, self.store = engine.keys, engine.server, engine.store
+        self.lease, self.scanner, self.leadership = engine.lease, engine.scanner, engine.leadership
+
+    @property
+    def records(self) -> Records:
+        """What it published, or took over."""
+        return self.engine.ledger.records
 
     def lead(self) -> None:
+        """Win the lease; it is lost first, if this refresher leads."""
+        if self.leadership.phase is not Phase.STANDBY:
+            self.leadership.lose_lease(FencedError("a test says so"))
         assert self.lease.acquire()
-        self.reconciler.assume()
+        self.leadership.adopt()
+
+    def rebuild(self) -> None:
+        """As if Redis had lost what was published."""
+        self.leadership.lose_epoch(EpochError("a test says so"))
+        self.engine.cycle.begin_epoch()
 
     def outwait_burials(self) -> None:
         """Let as much time pass as files of a run that a client deleted do not count for."""
         self.time.advance(self.settings.settle + 0.1)
 
-    def refresh(self, scope: Scope = Scope.RELIST, **wanted: Any) -> bool:
+    def refresh(
+        self, scope: Scope = Scope.RELIST, hints: Iterable[bytes] = (), **requests: Any
+    ) -> bool:
         self.time.advance(0.1)  # observations right after one another count once
-        return self.reconciler.refresh(scope, Wanted(**wanted))
+        return self.leadership.step(WorkItem(scope, frozenset(hints), Requests(**requests)))
 
     def settle(self) -> None:
         """As many refreshes as a deletion takes."""
@@ -87,9 +98,7 @@ class StepRefresher:
 
     def close(self) -> None:
         self.lease.release()
-        self.patient.close()
-        self.store.close()
-        self.server.close()
+        self.engine.close()
 
 
 class Rig:

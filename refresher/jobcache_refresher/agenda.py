@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from jobcache.keys import Keys
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.publish.server import Server
-from jobcache_refresher.reconcile import Wanted
 from jobcache_refresher.requests import RequestInbox, Requests
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.settings import Settings
@@ -24,18 +23,25 @@ SECOND_LOOKS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
-    """One refresh to be made, and where it came from."""
+class WorkItem:
+    """One scan to be made: what it is to look at, and who asked."""
 
     scope: Scope
-    wanted: Wanted
-    began: float
-    """Monotonic time."""
-    requests: Requests
-    dirty: Dirty
+    hints: frozenset[bytes] = frozenset()
+    """Paths of runs to discover or read again, and of directories to list."""
+    requests: Requests = field(default_factory=Requests)
+    """What clients and operators asked for."""
+    dirty: Dirty = field(default_factory=Dirty)
+    """What events told of."""
+    began: float = 0.0
+    """Monotonic time at which it was taken, in seconds."""
+
+    def at_least(self, scope: Scope) -> WorkItem:
+        """The same work with a larger scope, if its own is smaller."""
+        return replace(self, scope=max(self.scope, scope))
 
 
-class Agenda:
+class WorkQueue:
     """Gathers requests and events, and says which refresh is due. For the one thread that refreshes.
 
     Args:
@@ -64,9 +70,17 @@ class Agenda:
         self._relist_next = True
         self._next_poll = float("-inf")
 
-    def begin(self, position: bytes | None) -> None:
-        """Begin with a look at everything, and with the requests after a position."""
+    @property
+    def is_open(self) -> bool:
+        """Whether requests are read."""
+        return self._inbox.is_open
+
+    def open(self, position: bytes | None) -> None:
+        """Read the requests after a position; by default after what is there now."""
         self._inbox.open(position)
+
+    def look_at_everything(self) -> None:
+        """Have the next scan look at everything."""
         self._relist_next = True
 
     def suspend(self) -> None:
@@ -74,7 +88,7 @@ class Agenda:
         self._lookout.close()
 
     def forget(self) -> None:
-        """Drop what was asked for and told of: whoever leads sees to it, and ``begin`` takes up what is left."""
+        """Drop what was asked for and told of: whoever leads sees to it, and ``open`` takes up what is left."""
         self._inbox.suspend()
         self._dirty = Dirty()
         self._missed = {}
@@ -88,33 +102,26 @@ class Agenda:
         self._lookout.close()
         self._inbox.join()
 
-    def next(self) -> Errand | None:
-        """The refresh that is due now, or None."""
+    def next(self, at_least: Scope = Scope.HINTS) -> WorkItem | None:
+        """The scan that is due now, or None. With a larger scope than hints, one is always due."""
         requests = self._inbox.drain()
         self._dirty.add(self._lookout.drain())
         scope = self._due(requests)
-        if scope is None:
+        if scope is None and at_least is Scope.HINTS:
             return None
         dirty, self._dirty = self._dirty, Dirty()
-        wanted = Wanted(
-            hints=frozenset(
-                requests.invalidated | dirty.runs | dirty.directories | self._missed.keys()
-            ),
-            dropped=frozenset(requests.deleted),
-            release=requests.release,
-            audit=requests.audit,
-            position=requests.position.decode(),
-        )
-        return Errand(scope, wanted, self._clock.monotonic(), requests, dirty)
+        hints = requests.invalidated | dirty.runs | dirty.directories | self._missed.keys()
+        scope = at_least if scope is None else max(scope, at_least)
+        return WorkItem(scope, frozenset(hints), requests, dirty, self._clock.monotonic())
 
-    def failed(self, errand: Errand) -> None:
+    def failed(self, item: WorkItem) -> None:
         """It was not made: all of it stays to be done."""
-        self._inbox.put_back(errand.requests)
-        self._dirty.add(errand.dirty)
+        self._inbox.put_back(item.requests)
+        self._dirty.add(item.dirty)
 
     def done(
         self,
-        errand: Errand,
+        item: WorkItem,
         *,
         believed: bool,
         in_doubt: Callable[[Iterable[bytes]], Iterable[bytes]],
@@ -122,19 +129,19 @@ class Agenda:
         """It was made.
 
         Args:
-            errand: what was.
+            item: what was.
             believed: whether the status directory could be believed; if not, everything is looked at next, since nobody
                 knows what happened meanwhile.
             in_doubt: tells which of some paths lack something that must be observed once more. The next poll is far.
         """
         if not believed:
-            self.failed(errand)
+            self.failed(item)
         looks = {path: left - 1 for path, left in self._missed.items() if left > 1}
-        looks.update(dict.fromkeys(errand.dirty.runs | errand.dirty.directories, SECOND_LOOKS))
+        looks.update(dict.fromkeys(item.dirty.runs | item.dirty.directories, SECOND_LOOKS))
         self._missed = {path: looks[path] for path in in_doubt(looks)}
         self._relist_next = not believed
-        if errand.scope is not Scope.HINTS:
-            self._next_poll = errand.began + self._poll_interval
+        if item.scope is not Scope.HINTS:
+            self._next_poll = item.began + self._poll_interval
 
     @property
     def pause(self) -> float:

@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from enum import Enum
+
+from redis.exceptions import RedisError, ResponseError
+
+from jobcache_refresher.agenda import WorkItem, WorkQueue
+from jobcache_refresher.cycle import Cycle
+from jobcache_refresher.ledger import Ledger
+from jobcache_refresher.publish.lease import Lease
+from jobcache_refresher.publish.mirror import Follower
+from jobcache_refresher.publish.server import EpochError, FencedError
+from jobcache_refresher.publish.store import Store
+from jobcache_refresher.scan.patience import FilesystemHungError, ScanSupervisor
+from jobcache_refresher.scan.scanner import RecalledTree
+from jobcache_refresher.scan.scope import Scope
+from jobcache_refresher.scan.snapshot import Snapshot
+from jobcache_refresher.status import Status
+
+log = logging.getLogger(__name__)
+
+STANDBY_INTERVAL = 0.5
+"""Seconds between two attempts of a standby to take the lease."""
+FOLLOWING = 0.2
+"""Seconds that a standby reads at a time, before it asks for the lease again."""
 
 
 class Phase(Enum):
@@ -51,24 +74,211 @@ class TransitionError(Exception):
 
 
 class Leadership:
-    """Which phase a refresher is in."""
+    """Decides, turn by turn, what a refresher does. For the one thread that refreshes.
 
-    def __init__(self) -> None:
+    Args:
+        lease: who may write.
+        store: what is published.
+        follower: reads what another refresher publishes.
+        recalled: what that says of the tree.
+        cycle: scans and publishes.
+        work: what is to be looked at.
+        supervisor: knows whether a scan hangs.
+        ledger: what this refresher published.
+        status: counts that metrics show.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        store: Store,
+        follower: Follower,
+        recalled: RecalledTree,
+        cycle: Cycle,
+        work: WorkQueue,
+        supervisor: ScanSupervisor,
+        ledger: Ledger,
+        status: Status,
+    ) -> None:
         self.phase = Phase.STANDBY
+        self._lease = lease
+        self._store = store
+        self._follower = follower
+        self._recalled = recalled
+        self._cycle = cycle
+        self._work = work
+        self._supervisor = supervisor
+        self._ledger = ledger
+        self._status = status
 
-    def on(self, event: Event) -> Phase:
-        """Take note of an event; returns the phase from now on.
+    def turn(self) -> float:
+        """Do what is due in the present phase; returns for how many seconds nothing is due.
 
         Raises:
-            TransitionError: the event must not happen in this phase.
+            FilesystemHungError: the status directory does not answer. The lease was given back.
+            SchemaMismatch: a newer version of jobcache wrote to the namespace.
+            redis.RedisError, OSError: the server failed; the phase is as before.
         """
-        after = TRANSITIONS.get((self.phase, event))
-        if after is None:
-            raise TransitionError(f"{event.name} in phase {self.phase.name}")
-        self.phase = after
-        return after
+        try:
+            if not self._may_lead():
+                return STANDBY_INTERVAL
+            if self.phase is Phase.ADOPTING:
+                self.adopt()
+                self._work.look_at_everything()
+            if not self._work.is_open:
+                self._work.open(self._store.field("request_position"))
+            at_least = Scope.POLL if self.phase is Phase.REBUILDING else Scope.HINTS
+            item = self._work.next(at_least)
+            if item is not None:
+                self._work_on(item)
+            return self._work.pause
+        except FencedError as lost:
+            self.lose_lease(lost)
+            return STANDBY_INTERVAL
+        except FilesystemHungError as hung:
+            self._stall(hung)
+            raise
 
-    @property
-    def holds_lease(self) -> bool:
-        """Whether this phase writes to Redis, and so needs the lease."""
-        return self.phase in (Phase.ADOPTING, Phase.REBUILDING, Phase.LEADING)
+    def adopt(self) -> None:
+        """The lease was won: take over what the namespace holds, or begin a new epoch.
+
+        Raises:
+            SchemaMismatch: a newer version of jobcache wrote it.
+        """
+        if self.phase is Phase.STANDBY:
+            self._on(Event.LEASE_WON)
+        try:
+            self._take_over()
+        except EpochError as lost:
+            self.lose_epoch(lost)
+            self._cycle.begin_epoch()
+        else:
+            self._on(Event.EPOCH_WHOLE)
+
+    def step(self, item: WorkItem) -> bool:
+        """Do one item of work. What Redis lost is noticed before the scan, and is whole again when this returns.
+
+        Returns whether the status directory could be believed, and the cache is whole.
+        """
+        try:
+            try:
+                return self._attempt(item)
+            except EpochError as lost:
+                self.lose_epoch(lost)
+                return self._attempt(item.at_least(Scope.POLL))
+        except EpochError as leak:
+            # What is left of this epoch is of no use to anybody, and takes up room.
+            self.lose_epoch(leak)
+            self._cycle.begin_epoch()
+            self._cycle.degrade(str(leak))
+            return False
+
+    def stand_by(self) -> None:
+        """Read what another refresher publishes, a little at a time, so that a takeover need not."""
+        try:
+            self._follower.follow(FOLLOWING)
+        except (EpochError, ResponseError) as error:
+            if isinstance(error, ResponseError) and "WRONGTYPE" not in str(error):
+                raise
+            # A key is of a wrong type: whoever leads will repair it.
+            log.debug("standing by: %s", error)
+        if self._follower.is_whole and self._ledger.records:
+            # This refresher led once. The follower knows better than its memory.
+            self._cycle.remember({}, Snapshot())
+
+    def _may_lead(self) -> bool:
+        """Whether this refresher holds the lease now; it is taken if it can be had."""
+        if self.phase is Phase.STALLED:
+            if self._supervisor.waits_for_hung_scan():
+                return False
+            self._on(Event.ANSWERED)
+        if self.phase is not Phase.STANDBY:
+            if not self._lease.value:
+                raise FencedError(self._lease.loss)
+            return True
+        self._work.suspend()
+        # If the lease ran out by this clock, another refresher may have led meanwhile, whoever has it now.
+        may_be_outdated = self._lease.has_lapsed
+        wins = self._lease.acquire()
+        if may_be_outdated or not wins:
+            self._ledger.is_current = False
+            self._work.forget()
+            self._status.say("")
+        if wins:
+            log.info("leading as %s", self._lease.value.decode())
+            self._on(Event.LEASE_WON)
+            return True
+        self.stand_by()
+        return False
+
+    def _work_on(self, item: WorkItem) -> None:
+        self._cycle.describe(self._work.description)
+        try:
+            believed = self.step(item)
+        except BaseException:
+            self._work.failed(item)
+            raise
+        self._work.done(item, believed=believed, in_doubt=self._cycle.in_doubt)
+
+    def _take_over(self) -> None:
+        epoch = self._store.join()
+        records = None if epoch is None else self._follower.complete(epoch)
+        if records is not None:
+            self._cycle.adopt(records, self._recalled.take())
+            return
+        if self._follower.is_whole:  # it knows what was published last
+            self._cycle.remember(self._follower.take(), self._recalled.take())
+        raise EpochError("there is no whole cache to take over")
+
+    def _attempt(self, item: WorkItem) -> bool:
+        if self.phase is Phase.REBUILDING:
+            if not self._store.has_epoch:
+                self._cycle.begin_epoch()
+            self._cycle.republish(item.requests.deleted)
+            self._note_completion()
+        believed = self._cycle.run(item)
+        self._note_completion()
+        return believed
+
+    def _note_completion(self) -> None:
+        if self.phase is Phase.REBUILDING and not self._cycle.is_building:
+            self._on(Event.REBUILT)
+
+    def lose_lease(self, lost: FencedError) -> None:
+        """Another refresher may lead from now on: nothing more is written."""
+        self._lease.drop(with_the_cache=lost.with_the_cache)
+        self._on(Event.FENCED, str(lost))
+
+    def lose_epoch(self, lost: EpochError) -> None:
+        """Nothing that was published counts any more."""
+        log.warning("%s: building the cache anew", lost)
+        self._on(Event.EPOCH_LOST)
+        self._cycle.lose_epoch()
+
+    def _stall(self, hung: FilesystemHungError) -> None:
+        self._on(Event.HUNG, f"the filesystem hangs ({hung})")
+        try:
+            self._cycle.degrade(str(hung))
+            self._lease.release()
+        except (RedisError, OSError, FencedError, EpochError) as error:
+            log.warning("the lease was not given back, it ends by itself: %s", error)
+
+    def _on(self, event: Event, why: str = "") -> None:
+        before = self.phase
+        self.phase = after_event(before, event)
+        if event in (Event.FENCED, Event.HUNG):
+            self._status.leadership_lost += 1
+            log.warning("leading no more, and writing nothing: %s", why)
+        log.debug("%s: %s -> %s", event.value, before.value, self.phase.value)
+
+
+def after_event(phase: Phase, event: Event) -> Phase:
+    """The phase that an event leads to.
+
+    Raises:
+        TransitionError: the event must not happen in this phase.
+    """
+    after = TRANSITIONS.get((phase, event))
+    if after is None:
+        raise TransitionError(f"{event.name} in phase {phase.name}")
+    return after

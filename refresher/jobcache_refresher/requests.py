@@ -72,6 +72,11 @@ class RequestInbox:
         self._thread: threading.Thread | None = None
         self._suspended: threading.Thread | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a thread reads the stream."""
+        return self._thread is not None
+
     def open(self, position: bytes | None) -> None:
         """Begin to read after a position; by default after what is there now, which then counts as seen to."""
         if self._thread is not None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass, field
 
 from jobcache.models import ChangeKind
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -16,8 +19,8 @@ class Status:
     """Whether it holds the lease."""
     leadership_lost: int = 0
     """How often it ceased to lead without being stopped."""
-    degraded: str | None = None
-    """Why answers may be old or not whole; None while all is well."""
+    degraded: str = ""
+    """Why answers may be old or not whole; empty while all is well."""
     jobs: int = 0
     errors: int = 0
     """Directories and files that cannot be read, or not as a job."""
@@ -35,3 +38,13 @@ class Status:
     rebuilds: int = 0
     """How often the cache was built anew, the first time included."""
     changes: Counter[ChangeKind] = field(default_factory=Counter)
+
+    def say(self, degraded: str) -> None:
+        """Note why answers may be old or not whole, and log it when that changes."""
+        if degraded == self.degraded:
+            return
+        if degraded:
+            log.warning("degraded: %s", degraded)
+        else:
+            log.info("no longer degraded")
+        self.degraded = degraded

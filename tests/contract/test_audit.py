@@ -334,7 +334,7 @@ class TestAServerThatWentBack:
         store = whole.refresher.store
         with going_back(whole, redis):
             whole.refresh(Scope.POLL)
-            place = store.place()
+            place = store.start_scan()
         for number in range(5):
             whole.cache.delete_job("absent", "g", "n", f"r{number}")
         with pytest.raises(EpochError, match="went back"):

@@ -76,7 +76,7 @@ class TestReadiness:
         with pytest.raises(SchemaMismatch, match="version 2"):
             rig.cache.list_all_jobs()
         with pytest.raises(SchemaMismatch, match="version 2"):
-            rig.refresher.reconciler.assume()
+            rig.refresher.lead()
 
     def test_nothing_listens(self, tmp_path: Path) -> None:
         cache = JobCache(f"unix://{tmp_path}/absent.sock")
@@ -386,7 +386,7 @@ class TestDelete:
         write_run(rig.status_dir, RUN)
         rig.refresh()
         rig.cache.delete_job(*RUN)
-        rig.refresh(Scope.POLL, dropped=frozenset({"/".join(RUN).encode()}))
+        rig.refresh(Scope.POLL, deleted={"/".join(RUN).encode()})
         assert rig.cache.get_job(*RUN) is None, "what another host removed may still show"
         rig.refresher.outwait_burials()
         rig.refresh(Scope.POLL)
@@ -456,7 +456,7 @@ class TestChanges:
     def test_a_rebuilt_cache_asks_for_a_resync(self, rig: Rig) -> None:
         rig.refresh()
         start = _position(rig)
-        rig.refresher.reconciler.rebuild()
+        rig.refresher.rebuild()
         rig.refresh()
         (change,) = rig.cache.changes(start, wait=0)
         assert change.kind is ChangeKind.RESYNC
@@ -731,6 +731,6 @@ class TestMemo:
         assert rig.cache.get_job(*RUN) is not None
         assert rig.cache.list_all_jobs()
         write_run(rig.status_dir, RUN, status="completed")
-        rig.refresher.reconciler.rebuild()
+        rig.refresher.rebuild()
         rig.refresh()
         assert_agrees(rig)

@@ -10,7 +10,7 @@ from redis import Redis
 
 from jobcache_refresher.publish.diff import Operation, put
 from jobcache_refresher.publish.server import EpochError, FencedError
-from jobcache_refresher.publish.store import Place, Store
+from jobcache_refresher.publish.store import ScanStart, Store
 from tests.harness import Rig
 from tests.servers import RunningServer
 from tests.trees import Names, write_run
@@ -23,10 +23,10 @@ ENDLESS = 1 << 50
 """A generation that no tombstone is younger than."""
 
 WRITES: dict[str, Callable[[Store], object]] = {
-    "apply": lambda store: list(store.apply([put(NEW, None, FIELDS)], Place(ENDLESS, 0.0))),
-    "complete": lambda store: store.complete(Place(ENDLESS, 0.0), 300, {"state": "ready"}),
+    "apply": lambda store: list(store.apply([put(NEW, None, FIELDS)], ScanStart(ENDLESS, 0.0))),
+    "complete": lambda store: store.complete(ScanStart(ENDLESS, 0.0), 300, {"state": "ready"}),
     "report": lambda store: store.report({"state": "degraded"}),
-    "stand": lambda store: store.place(),
+    "stand": lambda store: store.start_scan(),
     "clear": lambda store: store.inspector().drop([b"jobs"]),
     "prune": lambda store: store.inspector().prune([(b"jobs", PATH)]),
     "recount": lambda store: store.inspector().recount(),
@@ -84,13 +84,13 @@ def test_an_epoch_that_is_over(whole: Rig, redis: Redis, epoch: str | None) -> N
 
 class TestApply:
     def apply(self, rig: Rig, operation: Operation, observed: int) -> str:
-        (outcome,) = rig.refresher.store.apply([operation], Place(observed, 0.0))
+        (outcome,) = rig.refresher.store.apply([operation], ScanStart(observed, 0.0))
         return outcome.verdict
 
     def test_what_a_client_deleted_after_the_scan_began(self, whole: Rig, redis: Redis) -> None:
         keys = whole.refresher.keys
-        record = whole.refresher.reconciler.records[PATH]
-        place = whole.refresher.store.place()
+        record = whole.refresher.records[PATH]
+        place = whole.refresher.store.start_scan()
         assert whole.cache.delete_job(*RUN)
         buried = int(redis.zscore(keys.tombstones, PATH) or 0)
         assert buried > place.generation
@@ -105,7 +105,7 @@ class TestApply:
         assert redis.zscore(keys.tombstones, PATH) is None
 
     def test_a_job_at_another_revision(self, whole: Rig, redis: Redis) -> None:
-        record = whole.refresher.reconciler.records[PATH]
+        record = whole.refresher.records[PATH]
         job = whole.refresher.keys.full(b"job:" + PATH)
         fields = {**record.fields, b"status": b"failed"}
         redis.hset(job, "rev", "7")
@@ -131,7 +131,7 @@ def test_a_lease_that_was_lost_alone_may_have_been_anothers(
     lost = list(redis.scan_iter(refresher.keys.prefix + b"*")) if all_is_lost else []
     redis.delete(refresher.keys.lease, *lost)
     with pytest.raises(FencedError) as fenced:
-        refresher.store.place()
+        refresher.store.start_scan()
     assert fenced.value.with_the_cache is all_is_lost
     assert not refresher.lease.renew()
     assert refresher.lease.has_lapsed is not all_is_lost

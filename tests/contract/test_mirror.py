@@ -52,14 +52,14 @@ def standby(led: Rig) -> Iterator[StepRefresher]:
     """Another refresher of the same namespace, which has read all of it."""
     with closing(StepRefresher(led.url, led.status_dir, led.namespace)) as refresher:
         refresher.time.advance(30)
-        refresher.reconciler.follow()
-        assert refresher.store.mirror.is_whole
+        refresher.leadership.stand_by()
+        assert refresher.engine.follower.is_whole
         yield refresher
 
 
 def assert_agrees_under(led: Rig, leader: StepRefresher) -> None:
     """What readers see is the tree, now that somebody else leads."""
-    led.refresher.reconciler.records = leader.reconciler.records
+    led.refresher.engine.ledger.records = leader.records
     assert_agrees(led)
 
 
@@ -85,11 +85,11 @@ def test_a_takeover_reads_what_changed_only(
 ) -> None:
     change_some(led)
     if follows:
-        standby.reconciler.follow()
+        standby.leadership.stand_by()
     before = hashes_read(redis)
     standby.lead()
     assert hashes_read(redis) - before <= (1 if follows else 3)
-    assert standby.reconciler.records.keys() == led.refresher.reconciler.records.keys()
+    assert standby.records.keys() == led.refresher.records.keys()
     standby.refresh()
     assert_agrees_under(led, standby)
 
@@ -100,7 +100,7 @@ def test_it_reads_no_file_that_another_refresher_read(
     change_some(led)
     led.refresher.time.advance(30)
     led.settle()
-    standby.reconciler.follow()
+    standby.leadership.stand_by()
     read: list[bytes] = []
     original = Tree.read_whole
 
@@ -121,9 +121,9 @@ def test_after_a_flush_it_publishes_what_it_followed_once_it_saw_the_tree(
     led: Rig, standby: StepRefresher, redis: Redis, whole: bool
 ) -> None:
     if not whole:
-        standby.store.mirror.take()
-        standby.reconciler.follow()
-        standby.store.mirror.is_whole = False
+        standby.engine.follower.take()
+        standby.leadership.stand_by()
+        standby.engine.follower.is_whole = False
     change_some(led)
     redis.flushall()
     delete_run(led.status_dir, names_of(6))
@@ -152,8 +152,8 @@ def test_a_standby_that_led_before_forgets_what_it_knew(
     standby.refresh()
     led.refresher.lead()
     change_some(led)
-    standby.reconciler.follow()
-    standby.store.mirror.is_whole = False  # as if it had not come to the end
+    standby.leadership.stand_by()
+    standby.engine.follower.is_whole = False  # as if it had not come to the end
     redis.delete(led.refresher.keys.meta)
     delete_run(led.status_dir, names_of(8))
     standby.lead()
@@ -172,7 +172,7 @@ def test_what_a_client_deleted_returns_if_its_files_stay(
         led.refresher.lead()
     led.cache.delete_job(*names_of(9))
     if not led_before:
-        standby.reconciler.follow()
+        standby.leadership.stand_by()
     standby.lead()
     assert led.cache.get_job(*names_of(9)) is None
     standby.refresh()
@@ -182,9 +182,9 @@ def test_what_a_client_deleted_returns_if_its_files_stay(
 def test_an_epoch_that_ends_while_it_is_read(
     led: Rig, standby: StepRefresher, redis: Redis
 ) -> None:
-    store = standby.store
-    store.mirror.take()
-    store.mirror.follow(0)
+    follower = standby.engine.follower
+    follower.take()
+    follower.follow(0)
     ask = standby.server.ask
 
     def begin_anew(*command: Any) -> Any:
@@ -193,9 +193,9 @@ def test_an_epoch_that_ends_while_it_is_read(
         return reply
 
     standby.server.ask = begin_anew  # type: ignore[method-assign]
-    store.mirror.follow(0.2)
+    follower.follow(0.2)
     del standby.server.ask
-    assert not store.mirror.is_whole
+    assert not follower.is_whole
     redis.delete(led.refresher.keys.meta)
     standby.lead()
     standby.settle()
@@ -205,17 +205,24 @@ def test_an_epoch_that_ends_while_it_is_read(
 def test_revisions_of_another_epoch_tell_nothing(led: Rig, standby: StepRefresher) -> None:
     write_run(led.status_dir, names_of(0), status="preempted")
     led.settle()
-    led.refresher.reconciler.rebuild()
+    led.refresher.rebuild()
     led.settle()
-    assert standby.store.open() == cold(led)
+    assert read_all(standby) == cold(led)
+
+
+def read_all(refresher: StepRefresher) -> Records:
+    """What it takes over if it leads now."""
+    epoch = refresher.store.join()
+    assert epoch is not None
+    records = refresher.engine.follower.complete(epoch)
+    assert records is not None
+    return records
 
 
 def cold(led: Rig) -> Records:
     """What a refresher that knows nothing reads."""
     with closing(StepRefresher(led.url, led.status_dir, led.namespace)) as other:
-        records = other.store.open()
-    assert records is not None
-    return records
+        return read_all(other)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -237,9 +244,9 @@ def test_whatever_happened_it_knows_what_a_cold_start_reads(
                 led.cache.delete_job(*names_of(number))
             case 4:
                 if rng.random() < 0.2:
-                    led.refresher.reconciler.rebuild()
+                    led.refresher.rebuild()
                     led.refresh()
             case 5:
-                standby.store.mirror.follow(rng.choice((0.0, 0.0, 0.05)))
+                standby.engine.follower.follow(rng.choice((0.0, 0.0, 0.05)))
     expected = cold(led)
-    assert standby.store.open() == expected
+    assert read_all(standby) == expected

@@ -211,7 +211,7 @@ class TestLeadership:
             alive(real_server, status_dir, namespace) as (second, _),
         ):
             assert (first.leads, second.leads) == (True, False)
-            wait_for(lambda: second._store.mirror.is_whole)  # it keeps warm
+            wait_for(lambda: second._engine.follower.is_whole)  # it keeps warm
             first.close()
             assert wait_for(lambda: second.leads) < 1
             write_run(status_dir, OTHER)
@@ -401,7 +401,7 @@ class TestAfterStandingBy:
                     time.sleep(0.3)
                 wait_for(lambda: not first.leads)
                 meanwhile(cache)
-                trees = [first._scanner._discovery._tree]  # holds its look at the tree back
+                trees = [first._engine.scanner._discovery._tree]  # holds its look at the tree back
                 original = trees[0].list_directory
 
                 def slow(path: bytes, **rest: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from jobcache_refresher.clock import Clock
-from jobcache_refresher.scan.patience import FilesystemHungError, PatientScanner, StoppedError
+from jobcache_refresher.scan.patience import FilesystemHungError, ScanSupervisor, StoppedError
 from jobcache_refresher.scan.scanner import Scan, Scanner
 from jobcache_refresher.scan.schedule import Schedule
 from jobcache_refresher.scan.scope import Scope
@@ -132,8 +132,8 @@ class HangingScanner:
 class TestPatience:
     def patient(
         self, scanner: HangingScanner, stop: threading.Event, timeout: float
-    ) -> PatientScanner:
-        return PatientScanner(cast("Scanner", scanner), timeout, stop, Clock())
+    ) -> ScanSupervisor:
+        return ScanSupervisor(cast("Scanner", scanner), timeout, stop, Clock())
 
     def test_a_scan_that_hangs_is_given_up_and_its_findings_are_not_lost(self) -> None:
         scanner = HangingScanner()
@@ -178,5 +178,5 @@ class TestPatience:
         patient.close()
 
 
-def _is_hung(patient: PatientScanner) -> bool:
-    return patient.is_hung
+def _is_hung(patient: ScanSupervisor) -> bool:
+    return patient.waits_for_hung_scan()

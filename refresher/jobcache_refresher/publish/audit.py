@@ -27,12 +27,13 @@ from jobcache.index import Entry
 from jobcache.models import ChangeKind, JobStatus
 from jobcache.plans.writes import stream_position
 from jobcache_refresher.clock import Clock
+from jobcache_refresher.ledger import Ledger
 from jobcache_refresher.publish.census import Census, entries_of
 from jobcache_refresher.publish.diff import Operation, put
 from jobcache_refresher.publish.eviction import Evictions
 from jobcache_refresher.publish.inspection import KEYS_PER_STEP, Expectation, Inspection, Standing
 from jobcache_refresher.publish.records import Record, Records
-from jobcache_refresher.publish.store import Outcome, Place, Store
+from jobcache_refresher.publish.store import Outcome, ScanStart, Store
 from jobcache_refresher.text import shown
 
 log = logging.getLogger(__name__)
@@ -110,13 +111,13 @@ class Auditor:
 
     Args:
         store: the keys.
+        ledger: what was published.
         interval: seconds within which everything is compared.
         clock: what time it is.
     """
 
-    def __init__(self, store: Store, interval: float, clock: Clock) -> None:
-        self.census = Census()
-        """To be told of every record that changes."""
+    def __init__(self, store: Store, ledger: Ledger, interval: float, clock: Clock) -> None:
+        self._ledger = ledger
         self._store = store
         self._inspector = store.inspector()
         self._interval = interval
@@ -137,34 +138,31 @@ class Auditor:
 
     def begin(self) -> None:
         """Take note that the records are about to be read from Redis, or written to it whole."""
-        self.census.forget()
         self._known_request = self._inspector.last_request()
         self._evictions.look()
         self._looked_at = None
         self._jobs_left, self._runs_left, self._cursor = [], [], b"0"
 
-    def look(
-        self, records: Records, position: str, place: Place, *, everything: bool = False
-    ) -> Damage:
+    def look(self, position: str, start: ScanStart, *, everything: bool = False) -> Damage:
         """Look for what was lost or does not belong; with ``everything``, compare all there is.
 
         Args:
-            records: what was published.
             position: id of the last request that the records know of; empty for none.
-            place: where the cache stands.
+            start: where the cache stands.
             everything: whether to compare all there is at once.
 
         Raises:
             FencedError, EpochError: the cache is no longer this refresher's, or no longer the one it knew.
         """
-        look = _Look(self._store, records, self.census, self._last_request(position))
+        records, expected = self._ledger.records, self._ledger.expected
+        look = _Look(self._store, records, expected, self._last_request(position))
         damage = look.damage
         evicted = self._evictions.look()
         now = self._clock.monotonic()
         share = 0.0 if self._looked_at is None else (now - self._looked_at) / self._interval
         self._looked_at = now
 
-        sizes = self.census.sizes(records)
+        sizes = expected.sizes(records)
         runs = [key for key in sizes if key.startswith(names.RUNS_PREFIX)]
         others = {key for key in sizes if not key.startswith(names.RUNS_PREFIX)}
         look.at_sizes([*others, *(_ALWAYS - others)])
@@ -177,18 +175,19 @@ class Auditor:
         elif not damage.is_vast:
             self._continue_round(look, share, runs)
         look.closely()
-        self._note(damage, place, everything or not self._jobs_left)
+        self._note(damage, start, everything or not self._jobs_left)
         return damage
 
-    def mend(self, damage: Damage, records: Records, place: Place) -> Iterator[Outcome]:
+    def repair(self, damage: Damage, start: ScanStart) -> Iterator[Outcome]:
         """Make right what concerns few jobs."""
-        log.warning("the cache differs from what was published, mending it: %s", damage.summary)
+        log.warning("the cache differs from what was published, repairing it: %s", damage.summary)
+        records = self._ledger.records
         self._inspector.drop(damage.keys)
         self._inspector.prune(damage.strays)
         operations = [
             self._republication(path, records[path]) for path in damage.jobs & records.keys()
         ]
-        yield from self._store.apply(operations, place)
+        yield from self._store.apply(operations, start)
         self._inspector.recount()
 
     def _republication(self, path: bytes, record: Record) -> Operation:
@@ -227,14 +226,14 @@ class Auditor:
         known = position.encode() or b"0-0"
         return max(known, self._known_request, key=stream_position)
 
-    def _note(self, damage: Damage, place: Place, round_ends: bool) -> None:
+    def _note(self, damage: Damage, start: ScanStart, round_ends: bool) -> None:
         self._round_findings += damage.count or damage.is_vast
         if damage:
             what = "built anew" if damage.is_vast else "mended"
-            self._report["repaired_at"] = f"{place.now:.6f}"
+            self._report["repaired_at"] = f"{start.now:.6f}"
             self._report["repaired"] = f"{what}: {damage.summary}"
         if round_ends:
-            self._report["audited_at"] = f"{place.now:.6f}"
+            self._report["audited_at"] = f"{start.now:.6f}"
             self._report["audit_findings"] = str(self._round_findings)
             self._round_findings = 0
 

@@ -7,10 +7,10 @@ differs is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
 from jobcache import keys as names
 from jobcache.codec import CHIPS, FINGERPRINT, JOB_FIELDS, REV, decode_standing
@@ -29,20 +29,28 @@ _FIELDS = (REV, *JOB_FIELDS, CHIPS, FINGERPRINT)
 """All that a hash holds."""
 
 
-class Mirror:
-    """The records of one epoch. For one thread.
+class Listener(Protocol):
+    """Is told of every record, as it is read; what it makes of them is handed over with them."""
+
+    def begin(self) -> None:
+        """Everything is forgotten, to be read anew."""
+
+    def move(self, path: bytes, record: Record | None) -> None:
+        """A record came or changed; None if it went."""
+
+
+class Follower:
+    """The records of one epoch, as another refresher publishes them. For one thread.
 
     Args:
         server: where they are published.
         keys: of which namespace.
+        listener: told of every record.
         clock: what time it is.
     """
 
-    def __init__(self, server: Server, keys: Keys, clock: Clock) -> None:
-        self.on_reset: Callable[[], None] = lambda: None
-        """Called when all of it is forgotten, to be read anew."""
-        self.on_move: Callable[[bytes, Record | None], None] = lambda path, record: None
-        """Called with every record that came, changed, or went."""
+    def __init__(self, server: Server, keys: Keys, listener: Listener, clock: Clock) -> None:
+        self._listener = listener
         self._server = server
         self._keys = keys
         self._clock = clock
@@ -56,7 +64,7 @@ class Mirror:
         """Whether every job of the epoch was read once."""
 
     def take(self) -> Records:
-        """Hand the records over; the mirror begins anew."""
+        """Hand the records over; the follower begins anew."""
         records = self._records
         self._records, self._epoch, self.is_whole = {}, b"", False
         return records
@@ -104,7 +112,7 @@ class Mirror:
 
     def _begin(self, epoch: bytes) -> None:
         self.take()
-        self.on_reset()
+        self._listener.begin()
         self._epoch, self._next = epoch, 0
 
     def _load(self) -> None:
@@ -185,11 +193,11 @@ class Mirror:
 
     def _keep(self, path: bytes, record: Record) -> None:
         self._records[path] = record
-        self.on_move(path, record)
+        self._listener.move(path, record)
 
     def _drop(self, path: bytes) -> None:
         if self._records.pop(path, None) is not None:
-            self.on_move(path, None)
+            self._listener.move(path, None)
 
 
 def record_of(reply: list[Any]) -> Record | None:

@@ -16,12 +16,11 @@ from jobcache.index import Listing, format_score, listings
 from jobcache.keys import SCHEMA_VERSION, Keys
 from jobcache.models import CacheState, ChangeKind
 from jobcache.plans.writes import CHANGES_CAP, listing_args
-from jobcache_refresher.clock import Clock
 from jobcache_refresher.publish.diff import Operation
 from jobcache_refresher.publish.inspection import Inspector
 from jobcache_refresher.publish.lease import Lease
-from jobcache_refresher.publish.mirror import Mirror, record_of
-from jobcache_refresher.publish.records import Record, Records
+from jobcache_refresher.publish.mirror import record_of
+from jobcache_refresher.publish.records import Record
 from jobcache_refresher.publish.scripts import fenced_script
 from jobcache_refresher.publish.server import EpochError, Server
 from jobcache_refresher.workers import Outcome as Pending
@@ -38,7 +37,7 @@ LEAP = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ScanStart:
     """Where the cache stood before a scan began."""
 
     generation: int
@@ -57,27 +56,37 @@ class Outcome(NamedTuple):
 class Store:
     """The keys of one namespace, written under a lease."""
 
-    def __init__(self, server: Server, keys: Keys, lease: Lease, clock: Clock) -> None:
-        self.mirror = Mirror(server, keys, clock)
-        """What others publish."""
+    def __init__(self, server: Server, keys: Keys, lease: Lease) -> None:
         self._server = server
         self._keys = keys
         self._lease = lease
         self._epoch = b""
+        """The epoch that is written to; empty for none."""
+        self._known = b""
+        """The epoch of the generations below."""
         self._sender = Workers(1, "jobcache-apply")
         self._generation = 0
         """The last that the server told of, within the epoch."""
         self._written = 0
         """That of the last write by a refresher."""
-        self._leaps = False
-        """Whether readers may have seen more than that, which a failover may have lost."""
+        self._may_have_lost_writes = False
+        """Set when the outcome of a write is unknown: readers may know newer generations. The next scan skips many."""
 
     def close(self) -> None:
         """Let go of the thread that writes."""
         self._sender.close()
 
-    def open(self) -> Records | None:
-        """Join the epoch that is under way, and give what it holds; None when there is none to join.
+    @property
+    def has_epoch(self) -> bool:
+        """Whether an epoch was joined or begun, and not left since."""
+        return bool(self._epoch)
+
+    def leave(self) -> None:
+        """The epoch is lost: a new one must be begun before anything else is written."""
+        self._epoch = b""
+
+    def join(self) -> bytes | None:
+        """Join the epoch that is under way; returns its name, or None when there is none to join.
 
         A server that went back within an epoch, as one that restarts from an old file, has none either.
 
@@ -100,51 +109,51 @@ class Store:
         if state == CacheState.BUILDING.value.encode():
             return None  # half of it may be of the epoch before, or was never written
         stands = (int(generation or 0), int(written or 0))
-        if epoch == self._epoch and (stands[0] < self._generation or stands[1] < self._written):
+        if epoch == self._known and (stands[0] < self._generation or stands[1] < self._written):
             return None
-        self._epoch, self._leaps = epoch, True
+        self._epoch = self._known = epoch
+        self._may_have_lost_writes = True
         self._generation, self._written = stands
-        try:
-            return self.mirror.complete(epoch)
-        except EpochError:  # a key is of a wrong type
-            return None
+        return self._epoch
 
     def begin(self, fields: Mapping[str, str]) -> None:
         """Begin a new epoch: readers are told to wait, and what was there is dropped."""
         self._generation = self._written = 0
-        self._epoch, _ = self._server.run(
+        epoch, _ = self._server.run(
             fenced_script("begin"),
             (self._keys.lease, self._keys.meta, self._keys.changes),
             (self._lease.value, "schema", SCHEMA_VERSION, *_flat(fields)),
         )
+        self._epoch = self._known = epoch
         for some in self._leftovers():
             self._write("clear", (), some)
 
-    def place(self) -> Place:
-        """Where the cache stands.
+    def start_scan(self) -> ScanStart:
+        """Begin a scan: note where the cache stands, and leave out generations that readers may know.
 
         Raises:
             FencedError, EpochError: as every method below.
         """
-        leap, self._leaps = LEAP if self._leaps else 0, False
+        leap = LEAP if self._may_have_lost_writes else 0
+        self._may_have_lost_writes = False
         generation, written, now = self._run("stand", (), (leap,))
         if generation < self._generation or written < self._written:
             raise EpochError(f"the cache went back to generation {generation}")
         self._generation = generation + leap
         self._written = self._generation if leap else written
-        return Place(self._generation, float(now))
+        return ScanStart(self._generation, float(now))
 
     def apply(
-        self, operations: Iterable[Operation], place: Place, *, announce: bool = True
+        self, operations: Iterable[Operation], start: ScanStart, *, announce: bool = True
     ) -> Iterator[Outcome]:
-        """Apply changes that were found by a scan which began at ``place``; ``announce`` them in the change feed.
+        """Apply changes that were found by a scan which began at ``start``; ``announce`` them in the change feed.
 
         While the server is at one step, the next is made ready.
         """
         under_way: tuple[list[Operation], Pending[Any]] | None = None
         try:
             for some in _chunks(operations, OPERATIONS_PER_STEP):
-                args = self._step_args(some, place, announce)
+                args = self._step_args(some, start, announce)
                 before, under_way = under_way, (some, self._sender.submit(self._apply_step(args)))
                 if before is not None:
                     yield from self._outcomes(*before)
@@ -156,7 +165,7 @@ class Store:
                 under_way[1].wait()
 
     def _step_args(
-        self, operations: list[Operation], place: Place, announce: bool
+        self, operations: list[Operation], start: ScanStart, announce: bool
     ) -> list[bytes | str | int]:
         numbers: dict[tuple[bytes, ...], int] = {}
         changes: list[bytes | str | int] = [len(operations)]
@@ -169,7 +178,7 @@ class Store:
         names_of: set[Listing] = set()
         for path in moved.values():
             names_of.update(listings(JobId.from_path(path)))
-        args: list[bytes | str | int] = [place.generation, CHANGES_CAP]
+        args: list[bytes | str | int] = [start.generation, CHANGES_CAP]
         args += [self._keys.prefix, self._keys.full(names.JOB_PREFIX), len(numbers)]
         for several in numbers:
             args += [len(several), *several]
@@ -185,13 +194,13 @@ class Store:
         for operation, verdict in zip(operations, verdicts, strict=True):
             yield Outcome(operation, verdict.decode(), revision)
 
-    def complete(self, place: Place, stale_after: float, fields: Mapping[str, str]) -> float:
-        """Declare the scan that began at ``place`` complete; returns when, in epoch seconds of the server."""
+    def complete(self, start: ScanStart, stale_after: float, fields: Mapping[str, str]) -> float:
+        """Declare the scan that began at ``start`` complete; returns when, in epoch seconds of the server."""
         keys = self._keys
         generation, before, completed_at = self._run(
             "complete",
             (keys.tombstones, keys.running, keys.jobs),
-            (place.generation, repr(stale_after), keys.full(names.JOB_PREFIX), *_flat(fields)),
+            (start.generation, repr(stale_after), keys.full(names.JOB_PREFIX), *_flat(fields)),
         )
         self._advance(generation, before)
         return float(completed_at)
@@ -239,7 +248,7 @@ class Store:
                 (self._lease.value, self._epoch, *args),
             )
         except (RedisError, OSError):
-            self._leaps = True  # it may have been done, and seen, and be lost
+            self._may_have_lost_writes = True  # it may have been done, and seen, and be lost
             raise
 
     def _leftovers(self) -> Iterator[list[bytes]]:

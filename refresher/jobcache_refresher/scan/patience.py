@@ -24,7 +24,7 @@ class StoppedError(JobCacheError):
     """The refresher was stopped in the middle of a scan."""
 
 
-class PatientScanner:
+class ScanSupervisor:
     """Has a thread of its own scan, one scan at a time, and gives up waiting when it makes no step.
 
     Args:
@@ -43,9 +43,8 @@ class PatientScanner:
         self._thread = Workers(1, "jobcache-patience")
         self._hung: Outcome[Scan] | None = None
 
-    @property
-    def is_hung(self) -> bool:
-        """Whether a scan that was given up has still not come back."""
+    def waits_for_hung_scan(self) -> bool:
+        """Whether a scan that hung has still not come back. One that has is absorbed: what it read is read again."""
         if self._hung is not None and self._hung.wait(0):
             self._take_late(self._hung)
             self._hung = None
@@ -66,7 +65,7 @@ class PatientScanner:
             StoppedError: the refresher was stopped.
             RootFaultError: as ``Scanner.scan``.
         """
-        if self.is_hung:
+        if self.waits_for_hung_scan():
             raise FilesystemHungError("it still does not answer")
         given: SimpleQueue[Readings | None] = SimpleQueue()
 

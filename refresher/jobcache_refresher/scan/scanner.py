@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from jobcache.codec import FINGERPRINT
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.limits import open_files_limit
-from jobcache_refresher.publish.records import Fields
+from jobcache_refresher.publish.records import Fields, Record
 from jobcache_refresher.scan.discovery import Discovery
 from jobcache_refresher.scan.guard import RootFaultError, RootGuard
 from jobcache_refresher.scan.holds import Holds
@@ -209,7 +209,7 @@ class Scanner:
     def give_back(self, scan: Scan) -> None:
         """Have the next scan read what this one read, and nobody took."""
         for path in scan.readings:
-            self.distrust(path)
+            self.mark_dirty(path)
 
     def forget(self, path: bytes) -> None:
         """A run was deleted from the cache. If its directory is there, it may become a job again."""
@@ -221,7 +221,7 @@ class Scanner:
         else:
             self.snapshot.runs[path] = KnownRun(path, self._clock.time())
 
-    def distrust(self, path: bytes) -> None:
+    def mark_dirty(self, path: bytes) -> None:
         """Read a run again in the next scan, whatever its fingerprint."""
         if run := self.snapshot.runs.get(path):
             run.settled = False
@@ -362,8 +362,36 @@ class Scanner:
             self.snapshot.prune(path)
 
 
-def recall(snapshot: Snapshot, path: bytes, fields: Fields) -> None:
-    """Take over a run as an earlier refresher published it, so that only what changed since is read."""
+class RecalledTree:
+    """What published jobs say of the tree, so that a new leader reads only what changed since.
+
+    Args:
+        clock: what time it is.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._snapshot = Snapshot()
+
+    def begin(self) -> None:
+        """Forget everything."""
+        self._snapshot = Snapshot()
+
+    def move(self, path: bytes, record: Record | None) -> None:
+        """Take in that a job was published, or is not any more (None)."""
+        if record is not None:
+            _recall(self._snapshot, path, record.fields)
+        elif path in self._snapshot.runs:
+            # Its directory may still be there, and become a job again.
+            self._snapshot.runs[path] = KnownRun(path, self._clock.time())
+
+    def take(self) -> Snapshot:
+        """Hand the snapshot over; begins anew."""
+        snapshot, self._snapshot = self._snapshot, Snapshot()
+        return snapshot
+
+
+def _recall(snapshot: Snapshot, path: bytes, fields: Fields) -> None:
     fingerprint = Fingerprint.parse(fields.get(FINGERPRINT, b""))
     run = snapshot.expect(path, 0.0)
     run.settled = fingerprint is not None

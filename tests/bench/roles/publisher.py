@@ -31,7 +31,7 @@ class Role(idle.Role):
         self._server = Server(Endpoint.find(url, namespace=namespace))
         keys = Keys(namespace)
         self._lease = Lease(self._server, keys, "bench:1:0", LEASE, Clock())
-        self._store = Store(self._server, keys, self._lease, Clock())
+        self._store = Store(self._server, keys, self._lease)
         self._running: list[MadeUpJob] = []
         self._records: Records = {}
         """Of the running jobs only, so that a million jobs fit."""
@@ -78,7 +78,7 @@ class Role(idle.Role):
             yield one.job.path, one.fields()
 
     def _apply(self, found: Iterable[tuple[bytes, Fields]], *, announce: bool = True) -> None:
-        place = self._store.place()
+        place = self._store.start_scan()
         for outcome in self._store.apply(diff(self._records, found, ()), place, announce=announce):
             operation = outcome.operation
             if outcome.verdict != "ok":
@@ -88,4 +88,4 @@ class Role(idle.Role):
 
     def _complete(self) -> None:
         fields = {"state": "ready", "reason": "", "errors": "0", "held": "0"}
-        self._store.complete(self._store.place(), STALE_AFTER, fields)
+        self._store.complete(self._store.start_scan(), STALE_AFTER, fields)

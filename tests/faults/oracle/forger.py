@@ -7,8 +7,7 @@ from jobcache_refresher.clock import Clock
 from jobcache_refresher.publish.diff import put
 from jobcache_refresher.publish.lease import Lease
 from jobcache_refresher.publish.server import EpochError, FencedError, Server
-from jobcache_refresher.publish.store import Place as StorePlace
-from jobcache_refresher.publish.store import Store
+from jobcache_refresher.publish.store import ScanStart, Store
 from tests.faults.oracle.place import Place
 from tests.faults.oracle.watcher import Watcher
 from tests.trees import Names
@@ -37,7 +36,7 @@ class Forger(Watcher):
         super().__init__(place)
         self._server = Server(Endpoint.find(place.server.url))
         self._lease = LostLease(self._server, place.keys, "forger:1:00000000", 1, Clock())
-        self._store = Store(self._server, place.keys, self._lease, Clock())
+        self._store = Store(self._server, place.keys, self._lease)
         self._known: list[bytes] = []
 
     def look(self) -> None:
@@ -55,11 +54,11 @@ class Forger(Watcher):
 
     def _forge(self, lost: bytes) -> None:
         self._lease.lost = lost
-        if self._store.open() is None:
+        if self._store.join() is None:
             return
         operation = put("/".join(FORGED).encode(), None, FIELDS)
         try:
-            list(self._store.apply([operation], StorePlace(1 << 50, 0.0)))
+            list(self._store.apply([operation], ScanStart(1 << 50, 0.0)))
         except FencedError:
             self.place.journal.count("forged writes refused")
         except EpochError:

@@ -1,0 +1,379 @@
+"""One scan, published: discover, read, diff, apply, complete. Knows no phases; ``leadership`` says when it runs.
+
+A new epoch is filled in the same way: from memory first, since the tree may take long or not answer at all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from redis.exceptions import RedisError
+
+from jobcache.models import CacheState
+from jobcache_refresher.agenda import WorkItem
+from jobcache_refresher.clock import Clock
+from jobcache_refresher.deletions import DeletionPolicy
+from jobcache_refresher.ledger import Ledger, PathState
+from jobcache_refresher.publish.audit import FEW, Auditor
+from jobcache_refresher.publish.diff import Operation, diff
+from jobcache_refresher.publish.records import Record, Records
+from jobcache_refresher.publish.server import EpochError, FencedError
+from jobcache_refresher.publish.store import Outcome, ScanStart, Store
+from jobcache_refresher.scan.guard import RootFaultError
+from jobcache_refresher.scan.patience import ScanSupervisor
+from jobcache_refresher.scan.scanner import Readings, Scan, Scanner
+from jobcache_refresher.scan.scope import Scope
+from jobcache_refresher.scan.snapshot import Snapshot
+from jobcache_refresher.settings import Settings
+from jobcache_refresher.status import Status
+
+log = logging.getLogger(__name__)
+
+
+class LeakError(EpochError):
+    """Redis does not hold what is written to it."""
+
+
+class Cycle:
+    """Makes Redis say what the tree says. For the one thread that refreshes.
+
+    Args:
+        settings: intervals and limits.
+        store: where jobs are published.
+        ledger: what is published.
+        scanner: what is known of the tree.
+        supervisor: runs the scanner, and notices when it hangs.
+        status: counts that metrics show.
+        holder: the name of this process in ``meta``.
+        clock: what time it is.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        ledger: Ledger,
+        scanner: Scanner,
+        supervisor: ScanSupervisor,
+        status: Status,
+        holder: str,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._ledger = ledger
+        self._scanner = scanner
+        self._supervisor = supervisor
+        self._status = status
+        self._clock = clock
+        self._auditor = Auditor(store, ledger, settings.audit_interval, clock)
+        self._policy = DeletionPolicy(settings.hold_fraction, settings.hold_minimum)
+        self._description = {
+            "status_dir": settings.status_dir,
+            "relist_interval": f"{settings.relist_interval:g}",
+            "refresher": holder,
+        }
+        """Fields of ``meta`` that say how this refresher is set up."""
+        self._completed_at: float | None = None
+        """End of the last scan that was completed in this epoch, in epoch seconds; None while the epoch is built."""
+        self._position = ""
+        """Id of the last request taken into account; empty for none."""
+
+    @property
+    def is_building(self) -> bool:
+        """Whether no scan was completed in this epoch yet, so that readers wait."""
+        return self._completed_at is None
+
+    def in_doubt(self, paths: Iterable[bytes]) -> set[bytes]:
+        """Those of some paths that lack something which awaits a second observation."""
+        return self._scanner.in_doubt(paths)
+
+    # A new leader, and a new epoch
+
+    def adopt(self, records: Records, snapshot: Snapshot) -> None:
+        """Take over what Redis holds, and what it says of the tree.
+
+        Raises:
+            EpochError: Redis lost many jobs while nobody led.
+        """
+        self._auditor.begin()
+        self.remember(records, snapshot)
+        self._position = (self._store.field("request_position") or b"").decode()
+        completed_at = self._store.field("completed_at")
+        # Readers follow an epoch that was complete once: what is new to this refresher is news to them.
+        self._completed_at = None if completed_at is None else float(completed_at)
+        log.info("took over %d jobs from Redis", len(records))
+        lost = int(self._store.field("jobs") or 0) - len(records)
+        if lost > FEW:
+            raise EpochError(f"Redis lost {lost} jobs or their index while nobody led")
+
+    def remember(self, records: Records, snapshot: Snapshot) -> None:
+        """Put other knowledge in place of this refresher's own: what was published, and what that says of the tree."""
+        self._scanner.reset(snapshot)
+        self._mark_dirty(PathState.PENDING, PathState.CONFLICT)
+        self._ledger.adopt(records)
+
+    def lose_epoch(self) -> None:
+        """The epoch cannot be trusted: from now on, nothing counts as published."""
+        self._mark_dirty(PathState.PENDING, PathState.CONFLICT)
+        self._ledger.lose_epoch()
+        self._store.leave()
+        self._completed_at = None
+
+    def begin_epoch(self) -> None:
+        """Begin a new epoch: readers are told to wait, and what was there is dropped."""
+        log.info(
+            "building the cache anew, %d jobs of it from memory",
+            self._ledger.count(PathState.REMEMBERED),
+        )
+        self._status.rebuilds += 1
+        self._auditor.begin()
+        stale_after = repr(self._settings.stale_after)
+        fields = {**self._description, **self._auditor.report, "stale_after": stale_after}
+        self._store.begin(fields)
+
+    def republish(self, deleted: Iterable[bytes]) -> None:
+        """Publish from memory what an earlier epoch held, but for jobs that clients deleted.
+
+        The epoch is complete after this if nobody else can have led since the last completed scan. Otherwise the next
+        scan completes it.
+
+        Raises:
+            LeakError: Redis lost much of it already.
+        """
+        remembered = dict(self._ledger.items(PathState.REMEMBERED))
+        if not remembered:
+            return
+        for path in deleted:
+            remembered.pop(path, None)
+        start = self._store.start_scan()
+        self._apply(diff(self._ledger.records, remembered.items(), ()), start)
+        self._resolve_conflicts()
+        self._ledger.take_all(PathState.REMEMBERED)
+        self._prove_whole(start)
+        if self._ledger.is_current:
+            self._complete(start, {})
+
+    # A scan
+
+    def run(self, item: WorkItem) -> bool:
+        """Scan, and publish what changed. Unless only hints were looked at, the scan completes.
+
+        Returns whether the status directory could be believed.
+
+        Raises:
+            FencedError: the cache is no longer this refresher's.
+            EpochError: the epoch is lost.
+            FilesystemHungError: the status directory does not answer.
+            redis.RedisError: the server failed; what was read is read again by the next scan.
+        """
+        began = self._clock.monotonic()
+        start = self._store.start_scan()
+        self._take_requests(item)
+        if item.scope is not Scope.HINTS:
+            self._audit(start, everything=item.requests.audit)
+        try:
+            scan = self._scan(item, start)
+        except RootFaultError as fault:
+            self.degrade(str(fault))
+            return False
+        held = self._delete(item, scan, start)
+        if item.scope is not Scope.HINTS:
+            if self.is_building:
+                self._prove_whole(start)
+            self._complete_scan(start, scan, held, self._clock.monotonic() - began)
+        return True
+
+    def _take_requests(self, item: WorkItem) -> None:
+        self._position = item.requests.position.decode() or self._position
+        self._mark_dirty(PathState.PENDING)
+        self._resolve_conflicts()
+        for path in item.requests.deleted:
+            self._look_again(path)
+
+    def _scan(self, item: WorkItem, start: ScanStart) -> Scan:
+        released = self._ledger.end_quarantines(self._clock.monotonic())
+        for path in released:
+            self._scanner.mark_dirty(path)  # also if this scan does not come to it
+        judged_at = start.now if self._completed_at is None else self._completed_at
+        failures: list[Exception] = []
+
+        def publish(readings: Readings) -> None:
+            # A failure waits until the scan is over; the scanner's thread must not be left alone.
+            self._ledger.expect(readings)
+            if not failures:
+                try:
+                    self._publish(start)
+                except Exception as error:
+                    failures.append(error.with_traceback(None))
+
+        scan = self._supervisor.scan(
+            item.scope,
+            item.hints | released,
+            fresh_since=judged_at - self._settings.stale_after,
+            take=publish,
+        )
+        if failures:
+            raise failures[0]
+        return scan
+
+    def _publish(self, start: ScanStart) -> None:
+        pending = self._ledger.items(PathState.PENDING)
+        self._apply(diff(self._ledger.records, pending, ()), start)
+        # What is left was read, and is what Redis says already.
+        self._ledger.take_all(PathState.PENDING)
+
+    def _delete(self, item: WorkItem, scan: Scan, start: ScanStart) -> int:
+        """Delete what is gone, as far as the policy allows; returns how many deletions are held."""
+        records = self._ledger.records
+        decision = self._policy.decide(
+            scan.gone,
+            vanishing=scan.vanishing,
+            published=records.keys(),
+            saw_all=item.scope is not Scope.HINTS,
+            released=item.requests.release,
+        )
+        for path in decision.delete:
+            if path not in records:
+                self._scanner.forget(path)
+        self._apply(diff(records, (), decision.delete), start)
+        self._resolve_conflicts()
+        return decision.held
+
+    def _apply(self, operations: Iterable[Operation], start: ScanStart) -> None:
+        # Of a cache that nobody has seen, nobody awaits news.
+        for outcome in self._store.apply(operations, start, announce=not self.is_building):
+            self._note(outcome)
+
+    def _note(self, outcome: Outcome) -> None:
+        operation = outcome.operation
+        if outcome.verdict != "ok":
+            self._ledger.mark_conflict(operation.path)
+            return
+        if operation.visible:
+            self._status.changes[operation.kind] += 1
+        if operation.fields:
+            self._ledger.publish(operation.path, Record(operation.fields, outcome.revision))
+        else:
+            self._ledger.drop(operation.path)
+            self._scanner.forget(operation.path)
+
+    # What somebody else did
+
+    def _mark_dirty(self, *states: PathState) -> None:
+        """Have runs read again that were read and are not published: a deletion may lie in between."""
+        for state in states:
+            for path in self._ledger.take_all(state):
+                self._scanner.mark_dirty(path)
+
+    def _resolve_conflicts(self) -> None:
+        for path in self._ledger.take_all(PathState.CONFLICT):
+            self._look_again(path)
+
+    def _look_again(self, path: bytes) -> None:
+        """Look at both sides of a job that somebody else changed or deleted; it may be there again by now."""
+        record = self._store.reload(path)
+        if record is None:
+            self._quarantine(path)
+        else:
+            self._ledger.publish(path, record)
+            self._scanner.mark_dirty(path)
+
+    def _quarantine(self, path: bytes) -> None:
+        # Its files were removed a moment ago, on another host: for as long as the filesystem may show old attributes,
+        # what it shows of them does not count. If they are there after that, they are the truth.
+        self._ledger.quarantine(path, self._clock.monotonic() + self._settings.settle)
+
+    # What Redis lost
+
+    def _audit(self, start: ScanStart, *, everything: bool) -> None:
+        """Look for what Redis lost, and repair what is little.
+
+        Raises:
+            EpochError: too much is wrong.
+        """
+        damage = self._auditor.look(self._position, start, everything=everything)
+        if damage.is_vast:
+            for path in damage.deleted:
+                self._quarantine(path)
+            raise EpochError(f"the cache differs from what was published: {damage.summary}")
+        if damage:
+            self._status.repairs += damage.count
+            for outcome in self._auditor.repair(damage, start):
+                self._note(outcome)
+            self._resolve_conflicts()
+
+    def _prove_whole(self, start: ScanStart) -> None:
+        """Look at a cache that was just built, before any reader does."""
+        try:
+            self._audit(start, everything=False)
+        except FencedError:
+            raise
+        except EpochError:
+            raise LeakError(
+                "Redis loses keys of the cache while it is built: is its memory full?"
+            ) from None
+
+    # What readers are told
+
+    def describe(self, fields: dict[str, str]) -> None:
+        """Say something else of this refresher in ``meta``, from the next completed scan on."""
+        self._description |= fields
+
+    def degrade(self, reason: str) -> None:
+        """Tell readers why answers may be old or not whole."""
+        self._status.say(reason)
+        fields = {"reason": reason}
+        if not self.is_building:
+            fields["state"] = CacheState.DEGRADED.value
+        self._store.report(fields)
+
+    def report_progress(self, scanned: int, total: int) -> None:
+        """Tell readers how far a scan is."""
+        try:
+            self._store.report({"scanned": str(scanned), "total": str(total)})
+        except (RedisError, OSError, FencedError, EpochError) as error:
+            log.debug("progress was not reported: %s", error)
+
+    def _complete_scan(self, start: ScanStart, scan: Scan, held: int, seconds: float) -> None:
+        reason = ""
+        if held:
+            reason = (
+                f"{held} of {len(self._ledger.records)} jobs vanished at once: their deletion waits "
+                "for 'jobcache-refresher release'"
+            )
+        self._status.say(reason)
+        self._complete(
+            start,
+            {
+                "errors": str(scan.errors),
+                "held": str(held),
+                "examined": str(scan.examined),
+                "scan_seconds": f"{seconds:.3f}",
+                "request_position": self._position,
+                "scanned": "",
+                "total": "",
+            },
+        )
+        self._ledger.is_current = True
+        status = self._status
+        status.jobs, status.errors, status.held = len(self._ledger.records), scan.errors, held
+        status.scan_seconds, status.completed_at = seconds, self._completed_at or 0.0
+        status.scans += 1
+        status.examined += scan.examined
+
+    def _complete(self, start: ScanStart, fields: dict[str, str]) -> None:
+        reason = self._status.degraded or ""
+        state = CacheState.DEGRADED if reason else CacheState.READY
+        self._completed_at = self._store.complete(
+            start,
+            self._settings.stale_after,
+            {
+                **self._description,
+                **self._auditor.report,
+                **fields,
+                "state": state.value,
+                "reason": reason,
+            },
+        )

@@ -1,0 +1,94 @@
+"""The parts of a refresher, put together. No threads of its own, and nothing is connected or scanned yet."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from jobcache.keys import Keys
+from jobcache_refresher.agenda import WorkQueue
+from jobcache_refresher.clock import Clock
+from jobcache_refresher.cycle import Cycle
+from jobcache_refresher.leadership import Leadership
+from jobcache_refresher.ledger import Ledger
+from jobcache_refresher.publish.lease import Lease
+from jobcache_refresher.publish.mirror import Follower
+from jobcache_refresher.publish.server import Server
+from jobcache_refresher.publish.store import Store
+from jobcache_refresher.scan.patience import ScanSupervisor
+from jobcache_refresher.scan.scanner import RecalledTree, Scanner
+from jobcache_refresher.scan.tree import Tree
+from jobcache_refresher.settings import Settings
+from jobcache_refresher.status import Status
+from jobcache_refresher.watching.mounts import fs_type_of
+
+
+class Engine:
+    """Everything that a refresher is made of.
+
+    Args:
+        settings: intervals, limits and places.
+        holder: the name of this process in the lease and in ``meta``, without spaces.
+        clock: what time it is.
+        stop: when set, nobody waits for a scan any more.
+        wake: called, in other threads, when there is something to do.
+        on_progress: told how many of how many runs a scan has examined.
+        tree: the status directory; by default that of the settings.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        holder: str,
+        clock: Clock,
+        *,
+        stop: threading.Event,
+        wake: Callable[[], None] = lambda: None,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+        tree: Tree | None = None,
+    ) -> None:
+        self.status = Status()
+        self.server = Server(settings.endpoint())
+        self.keys = Keys(settings.namespace)
+        self.lease = Lease(self.server, self.keys, holder, settings.lease_ttl, clock)
+        self.store = Store(self.server, self.keys, self.lease)
+        self.scanner = Scanner(
+            tree or Tree(settings.status_dir),
+            settings,
+            clock,
+            on_progress,
+            lambda: fs_type_of(settings.status_dir),
+        )
+        self.supervisor = ScanSupervisor(self.scanner, settings.hang_timeout, stop, clock)
+        self.ledger = Ledger()
+        self.work = WorkQueue(settings, self.server, self.keys, wake, clock)
+        self.cycle = Cycle(
+            settings,
+            self.store,
+            self.ledger,
+            self.scanner,
+            self.supervisor,
+            self.status,
+            holder,
+            clock,
+        )
+        recalled = RecalledTree(clock)
+        self.follower = Follower(self.server, self.keys, recalled, clock)
+        self.leadership = Leadership(
+            self.lease,
+            self.store,
+            self.follower,
+            recalled,
+            self.cycle,
+            self.work,
+            self.supervisor,
+            self.ledger,
+            self.status,
+        )
+
+    def close(self) -> None:
+        """Let go of threads, descriptors and connections."""
+        self.supervisor.close()
+        self.work.join()
+        self.store.close()
+        self.server.close()
