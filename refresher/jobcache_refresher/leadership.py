@@ -258,7 +258,7 @@ class Leadership:
     def _stall(self, hung: FilesystemHungError) -> None:
         self._on(Event.HUNG, f"the filesystem hangs ({hung})")
         try:
-            self._cycle.degrade(str(hung))
+            self._cycle.degrade(f"the status directory hangs: {hung}")
             self._lease.release()
         except (RedisError, OSError, FencedError, EpochError) as error:
             log.warning("the lease was not given back, it ends by itself: %s", error)
