@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from redis import Redis
+
 from jobcache import CacheState, ChangeKind
 from jobcache_refresher.scan.logs import LogSearch
 from jobcache_refresher.scan.scope import Scope
@@ -67,7 +69,7 @@ def test_what_a_new_leader_finds_is_news(valkey_rig: Rig) -> None:
     assert list(feed) == []
     write_run(rig.status_dir, OTHER)
     rig.refresh()
-    with rig.refresher.server.redis.client() as redis:
+    with Redis.from_url(rig.url) as redis:
         last = redis.xrevrange(rig.refresher.keys.changes, count=1)[0][0].decode()
     position = f"{rig.cache.freshness().epoch}/{last}"
     rig.__exit__()
@@ -109,7 +111,7 @@ def test_a_field_that_somebody_else_wrote_stops_nobody(valkey_rig: Rig) -> None:
     write_run(rig.status_dir, RUN)
     write_run(rig.status_dir, OTHER)
     rig.refresh()
-    with rig.refresher.server.redis.client() as redis:
+    with Redis.from_url(rig.url) as redis:
         redis.hset(rig.refresher.keys.full(b"job:" + "/".join(RUN).encode()), "status", "odd")
     assert len(rig.cache.list_all_jobs()) == 2
     rig.__exit__()

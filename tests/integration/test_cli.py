@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from jobcache.keys import Keys
 from jobcache_refresher import Refresher
@@ -311,7 +312,7 @@ def test_an_absent_cache_is_not_an_empty_one(valkey: RunningServer, namespace: s
 
 
 def test_a_schema_from_the_future_is_refused(filled: Rig) -> None:
-    with filled.refresher.server.redis as client:
+    with Redis.from_url(filled.url) as client:
         client.hset(Keys(filled.namespace).meta, "schema", 99)
         client.hset(Keys(filled.namespace).meta, "state", "a state of the future")
     for args in (["info"], ["ls"], ["get", *LONG], ["info", "--json"]):

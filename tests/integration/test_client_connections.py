@@ -181,7 +181,7 @@ class TestThreads:
         cache = sync_cache(server)
         ask(cache, random.Random(1))
         pool = cache._here.get()._pool
-        connection = pool._idle[-1]
+        connection = pool._idle[-1][0]
         monkeypatch.setattr(connection, "read_response", lambda: (_ for _ in ()).throw(SystemExit))
         with pytest.raises(SystemExit):
             cache.counts()
@@ -367,7 +367,7 @@ class TestCancelledTasks:
         async def work() -> None:
             cache = async_cache(server)
             await ask_async(cache, random.Random(1))
-            connection = cache._here.get().pool()._idle[-1]
+            connection = cache._here.get().pool()._idle[-1][0]
             monkeypatch.setattr(connection, "read_response", lambda: asyncio.sleep(10))
             task = asyncio.create_task(cache.counts())
             await asyncio.sleep(0.05)

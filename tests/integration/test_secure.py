@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobcache import AsyncJobCache, CacheState, CacheUnavailable, ConfigError, JobCache
-from jobcache.connection.connect import connect, make_async_pool, make_pool
+from jobcache.connection.connect import make_async_pool, make_pool
 from jobcache.connection.credentials import PASSWORD_FILE_VARIABLE
 from jobcache.connection.endpoint import Endpoint
 from jobcache_refresher import LocalJobCache, Refresher
@@ -363,8 +363,6 @@ SECRETS = [
 @pytest.mark.parametrize("url", SECRETS)
 def test_a_password_is_never_shown(url: str) -> None:
     endpoint = Endpoint.find(url)
-    client = connect(endpoint, deadline=0.1, max_connections=1)
-    pool = client.connection_pool
 
     async def show() -> str:
         other = make_async_pool(endpoint, size=1)
@@ -373,7 +371,7 @@ def test_a_password_is_never_shown(url: str) -> None:
     cache = JobCache(url, deadline=0.1)
     settings = Settings.create(status_dir="/status", url=url)
     own = make_pool(endpoint, size=1)
-    shown = [endpoint, client, pool, pool.make_connection(), own, own.make_connection(), cache]
+    shown = [endpoint, own, own.make_connection(), cache]
     shown += [asyncio.run(show()), settings]
     text = repr(shown) + endpoint.shown + str(settings)
     with pytest.raises(CacheUnavailable) as failed:

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
-from jobcache.connection.attempt import PoolExhaustedError, is_worth_another
+from jobcache.connection.attempt import ANSWERS, KEPT_FOR, PoolExhaustedError, plan_tries
 from jobcache.connection.connections import abandon, abort
 from jobcache.plans.plan import Command
 
@@ -26,7 +25,7 @@ class AsyncPool:
         self.make_connection = make_connection
         self.size = size
         self._permits = asyncio.Semaphore(size)
-        self._idle: list[Any] = []
+        self._idle: list[tuple[Any, float]] = []
         self._busy: set[Any] = set()
         self._round = 0
 
@@ -51,41 +50,53 @@ class AsyncPool:
 
     async def _exchange(self, command: Command, ends: float) -> Any:
         now = self._round
-        connection, fresh = (
-            (self._idle.pop(), False) if self._idle else (self.make_connection(), True)
-        )
-        connection.budget.ends = ends
+        connection, unused_for = self._take()
         self._busy.add(connection)
         is_clean = False
         try:
-            async with asyncio.timeout(ends - time.monotonic()):
-                reply = await self._ask(connection, fresh, command)
-            is_clean = True
-            return reply
-        except ResponseError:
-            is_clean = True
-            raise
+            for try_ends, retry in plan_tries(unused_for, time.monotonic(), ends):
+                connection.budget.ends = try_ends
+                try:
+                    async with asyncio.timeout(try_ends - time.monotonic()):
+                        await connection.send_command(*command, check_health=False)
+                        reply = await connection.read_response()
+                except ResponseError:
+                    is_clean = True
+                    raise
+                except retry as error:
+                    abort(connection)
+                    if isinstance(error, ANSWERS):
+                        raise
+                    self.drop()  # the others lead where this one did
+                    now = self._round
+                else:
+                    is_clean = True
+                    return reply
+            raise AssertionError("the last try returns or raises")
         finally:
             self._busy.discard(connection)
             if is_clean and now == self._round:
-                self._idle.append(connection)
+                self._idle.append((connection, time.monotonic()))
             else:
                 abort(connection)
 
-    async def _ask(self, connection: Any, fresh: bool, command: Command) -> Any:
-        try:
-            return await _converse(connection, command)
-        except RedisConnectionError as error:
-            abort(connection)
-            if not is_worth_another(error, fresh):
-                raise
-        return await _converse(connection, command)
+    def _take(self) -> tuple[Any, float | None]:
+        """As ``Pool._take``."""
+        if not self._idle:
+            return self.make_connection(), None
+        connection, used_at = self._idle.pop()
+        unused_for = time.monotonic() - used_at
+        if unused_for <= KEPT_FOR:
+            return connection, unused_for
+        abort(connection)
+        self.drop()  # they have been unused for longer
+        return self.make_connection(), None
 
     async def close(self) -> None:
         """Close the idle connections now, those in use when their exchange is over. Later ones are new."""
         self._round += 1
         idle, self._idle = self._idle, []
-        for connection in idle:
+        for connection, _ in idle:
             try:
                 with suppress(RedisError, OSError):
                     async with asyncio.timeout(FAREWELL):
@@ -97,16 +108,11 @@ class AsyncPool:
         """Close the idle connections without a word."""
         self._round += 1
         idle, self._idle = self._idle, []
-        for connection in idle:
+        for connection, _ in idle:
             abort(connection)
 
     def abandon(self, *, shared: bool) -> None:
         """Give up every connection, since the event loop is closed, or is the parent's (``shared``)."""
-        for connection in [*self._idle, *self._busy]:
+        for connection in [*(one for one, _ in self._idle), *self._busy]:
             abandon(connection, shared=shared)
         self._idle = []
-
-
-async def _converse(connection: Any, command: Command) -> Any:
-    await connection.send_command(*command, check_health=False)
-    return await connection.read_response()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
 from redis.exceptions import (
     AuthenticationError,
@@ -40,11 +40,33 @@ _TIMEOUTS = (RedisTimeoutError, TimeoutError)
 _OUTAGES = (RedisConnectionError, OSError)
 
 
-def is_worth_another(error: RedisConnectionError, is_fresh: bool) -> bool:
-    """Whether to try once more: on a connection that was kept and may have been closed meanwhile, or elsewhere."""
-    if isinstance(error, NotInChargeError):
-        return True
-    return not is_fresh and not isinstance(error, ANSWERS)
+TRUSTED_FOR = 1.0
+"""Seconds for which a connection that was just used is trusted wholly.
+
+After that, a load balancer or a firewall may have forgotten it without a word, so that nothing which is sent ever
+arrives. An exchange waits for such a connection for half of its time only, and then goes on with a new one.
+"""
+KEPT_FOR = 30.0
+"""Seconds after which a connection that nobody used is not used any more; most networks forget flows later."""
+
+Try: TypeAlias = tuple[float, tuple[type[Exception], ...]]
+"""When a try must be over, on the monotonic clock, and the errors after which there is another one."""
+
+
+def plan_tries(unused_for: float | None, now: float, ends: float) -> tuple[Try, ...]:
+    """How often a command is sent, and for how long each time: once, and again if the connection was to blame.
+
+    Args:
+        unused_for: seconds since the connection was last used; None for one that was made for this command.
+        now: the time on the monotonic clock.
+        ends: when all of it must be over.
+    """
+    last: Try = (ends, ())
+    if unused_for is None:
+        return (ends, (NotInChargeError,)), last
+    if unused_for <= TRUSTED_FOR:
+        return (ends, (RedisConnectionError,)), last
+    return ((now + ends) / 2, (RedisConnectionError, *_TIMEOUTS)), last
 
 
 def describe(error: BaseException) -> str:
@@ -102,6 +124,8 @@ class Attempt:
             else:
                 self._breaker.failed(self._ticket, describe(error), silently=True)
                 self._drop()
+        elif isinstance(error, NotInChargeError):
+            self._breaker.left(self._ticket)  # it answered, and readers may still be served
         elif isinstance(error, _OUTAGES):
             self._breaker.failed(self._ticket, describe(error))
         else:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from redis import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis import Connection, SSLConnection
 from redis.asyncio.retry import Retry as AioRetry
 from redis.backoff import NoBackoff
 from redis.connection import UnixDomainSocketConnection
@@ -72,28 +72,6 @@ def make_async_pool(endpoint: Endpoint, *, size: int) -> AsyncPool:
         if endpoint.topology is Topology.SENTINEL:
             options["redis_connect_func"] = kinds.require_primary_async
     return AsyncPool(partial(kind, **options), size)
-
-
-def connect(endpoint: Endpoint, *, deadline: float, max_connections: int) -> Redis:
-    """A client of redis-py with a pool of its own, for whom its time-outs will do. Nothing is connected yet.
-
-    Args:
-        endpoint: where to.
-        deadline: seconds that each operation on a socket may take.
-        max_connections: size of the pool; callers beyond it wait, half as long.
-    """
-    options = endpoint.options(deadline=deadline, max_connections=max_connections)
-    if endpoint.credentials is not None:
-        options["credential_provider"] = endpoint.credentials
-    options |= endpoint.server_options
-    kind = options.pop("connection_class", Connection)
-    if route := endpoint.route():
-        encrypted = issubclass(kind, SSLConnection)
-        options["guide"] = _guide(endpoint, route, _KINDS[kind], seconds=deadline / 2)
-        kind = kinds.RoutedTlsConnection if encrypted else kinds.RoutedConnection
-        if endpoint.topology is Topology.SENTINEL:
-            options["redis_connect_func"] = kinds.require_primary
-    return Redis.from_pool(BlockingConnectionPool(connection_class=kind, **options))
 
 
 def _common_options(endpoint: Endpoint, retry: Any) -> dict[str, Any]:

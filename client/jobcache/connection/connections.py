@@ -42,7 +42,7 @@ from jobcache.connection.route import (
 )
 
 _NOT_IN_CHARGE = (ReadOnlyError, MovedError, ClusterDownError)
-"""What a server says that another one has taken over from."""
+"""What a server says that another one has taken over from, where a route leads to that one."""
 
 _SHARE_OF_SEARCH = 0.5
 """Most of a budget that may go into finding the server."""
@@ -224,9 +224,24 @@ class _Dialling(Connection):
         return made
 
 
-class _Routed:
+class _Fixed:
+    """A connection to a fixed address, whether sync or async.
+
+    A failover behind the address (a Kubernetes Service, a virtual IP, a managed endpoint) leaves connections at the old
+    primary, which is a replica now and refuses writes. Any new connection leads to the new one.
+    """
+
+    refusals: tuple[type[RedisError], ...] = (ReadOnlyError,)
+
+    def heed(self, error: RedisError) -> NotInChargeError:
+        """The error that makes a caller connect anew."""
+        return NotInChargeError(f"the server does not take writes any more: {error}")
+
+
+class _Routed(_Fixed):
     """What a routed connection knows, whether sync or async."""
 
+    refusals = _NOT_IN_CHARGE
     host: str
     port: int
 
@@ -239,8 +254,8 @@ class _Routed:
         address, self._next = self._next, None
         return address
 
-    def _heed(self, error: RedisError) -> NotInChargeError:
-        """Remember where to go instead; the error that makes a caller connect anew."""
+    def heed(self, error: RedisError) -> NotInChargeError:
+        """Remember where to go instead."""
         here = Address(self.host, self.port)
         route = self._guide.route
         if isinstance(error, MovedError) and isinstance(route, ClusterRoute):
@@ -248,15 +263,26 @@ class _Routed:
         return NotInChargeError(f"{here} is not in charge: {error}")
 
 
-class TcpConnection(_Budgeted, _Dialling):
+class _Heeding(_Fixed):
+    """Gives itself up when the server says that another one is in charge."""
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().read_response(*args, **options)  # type: ignore[misc]
+        except self.refusals as error:
+            self.disconnect()  # type: ignore[attr-defined]
+            raise self.heed(error) from None
+
+
+class TcpConnection(_Heeding, _Budgeted, _Dialling):
     """To a fixed server."""
 
 
-class TlsConnection(_Budgeted, SSLConnection, _Dialling):
+class TlsConnection(_Heeding, _Budgeted, SSLConnection, _Dialling):
     """The same over TLS."""
 
 
-class UnixConnection(_Budgeted, UnixDomainSocketConnection):
+class UnixConnection(_Heeding, _Budgeted, UnixDomainSocketConnection):
     """To a server on this machine."""
 
     def _connect(self) -> Any:
@@ -271,13 +297,6 @@ class RoutedConnection(_Routed, TcpConnection):
     def _connect(self) -> Any:
         self.host, self.port = self._take_next() or self._guide.find(self.budget)
         return super()._connect()
-
-    def read_response(self, *args: Any, **options: Any) -> Any:
-        try:
-            return super().read_response(*args, **options)
-        except _NOT_IN_CHARGE as error:
-            self.disconnect()  # type: ignore[no-untyped-call]
-            raise self._heed(error) from error
 
 
 class RoutedTlsConnection(RoutedConnection, TlsConnection):
@@ -319,18 +338,29 @@ class _AioDialling(aio.Connection):
         return {**super()._connection_arguments(), "host": self.address or self.host}
 
 
-class AioTcpConnection(_AioBudgeted, _AioDialling):
+class _AioHeeding(_Fixed):
+    """As ``_Heeding``."""
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().read_response(*args, **options)  # type: ignore[misc]
+        except self.refusals as error:
+            abort(self)
+            raise self.heed(error) from None
+
+
+class AioTcpConnection(_AioHeeding, _AioBudgeted, _AioDialling):
     """As ``TcpConnection``."""
 
 
-class AioTlsConnection(_AioBudgeted, aio.SSLConnection, _AioDialling):
+class AioTlsConnection(_AioHeeding, _AioBudgeted, aio.SSLConnection, _AioDialling):
     """As ``TlsConnection``."""
 
     def _connection_arguments(self) -> Mapping[str, Any]:
         return {**super()._connection_arguments(), "server_hostname": self.host}
 
 
-class AioUnixDomainConnection(_AioBudgeted, AioUnixConnection):
+class AioUnixDomainConnection(_AioHeeding, _AioBudgeted, AioUnixConnection):
     """As ``UnixConnection``."""
 
 
@@ -340,13 +370,6 @@ class AioRoutedConnection(_Routed, AioTcpConnection):
     async def _connect(self) -> None:
         self.host, self.port = self._take_next() or await self._guide.find_async(self.budget)
         await super()._connect()
-
-    async def read_response(self, *args: Any, **options: Any) -> Any:
-        try:
-            return await super().read_response(*args, **options)
-        except _NOT_IN_CHARGE as error:
-            abort(self)
-            raise self._heed(error) from error
 
 
 class AioRoutedTlsConnection(AioRoutedConnection, AioTlsConnection):

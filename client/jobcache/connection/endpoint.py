@@ -11,12 +11,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from redis import Connection, SSLConnection
-from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.crc import key_slot
 from redis.credentials import CredentialProvider, UsernamePasswordCredentialProvider
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.retry import Retry
 
 from jobcache.connection.credentials import PASSWORD_FILE_VARIABLE, PasswordFile
 from jobcache.connection.route import (
@@ -142,22 +139,6 @@ class Endpoint:
                 return ClusterRoute(self.seeds, self.slot)
             case Topology.SERVER:
                 return None
-
-    def options(self, *, deadline: float, max_connections: int) -> dict[str, Any]:
-        """Options of a pool whose every exchange ends within the deadline, in seconds.
-
-        RESP2, since RESP3 is slower for pages of hashes and sends handshakes that servers refuse. One retry, for
-        a pooled connection that the server has closed meanwhile; none after a time-out.
-        """
-        return {
-            "protocol": 2,
-            "max_connections": max_connections,
-            "timeout": deadline / 2,
-            "socket_connect_timeout": deadline / 2,
-            "socket_timeout": deadline,
-            "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-            "client_name": "jobcache",
-        }
 
 
 def mask_password(url: str) -> str:

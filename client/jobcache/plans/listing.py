@@ -15,7 +15,7 @@ from jobcache.models import JobMetadata
 from jobcache.plans.cursor import Cursor
 from jobcache.plans.header import Header
 from jobcache.plans.memo import KnownAnswer, Memo
-from jobcache.plans.plan import Command, Plan, Run
+from jobcache.plans.plan import Plan, Run
 from jobcache.plans.scripts import read_jobs_script
 from jobcache.plans.source import Answer, Source
 
@@ -211,7 +211,7 @@ def learn(memo: Memo, epoch: bytes, place: Place, values: Fields) -> ParsedJob |
 
 def ask_for_jobs(keys: Keys, paths: Sequence[bytes], since: Since, *, renews: bool) -> Run:
     """Ask for some jobs; fields come along of those that were written later."""
-    args: Command = (*since, keys.full(names.JOB_PREFIX), *paths)
+    args: tuple[bytes | str | int, ...] = (*since, keys.full(names.JOB_PREFIX), *paths)
     return Run(read_jobs_script("jobs"), (keys.meta,), args, renews)
 
 

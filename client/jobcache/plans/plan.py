@@ -14,7 +14,7 @@ from jobcache.plans.scripts import Script
 
 T = TypeVar("T")
 
-Command: TypeAlias = tuple[bytes | str | int, ...]
+Command: TypeAlias = tuple[bytes | str | float, ...]
 """A plain command and its arguments."""
 
 

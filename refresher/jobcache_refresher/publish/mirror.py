@@ -176,11 +176,8 @@ class Follower:
         return bool(entries)
 
     def _read(self, paths: Sequence[bytes]) -> None:
-        pipeline = self._server.redis.pipeline(transaction=False)
-        for path in paths:
-            pipeline.execute_command(b"HGETALL", self._keys.full(names.job_key(path)))
-        pipeline.execute_command(b"HGET", self._keys.meta, b"epoch")
-        *replies, epoch = pipeline.execute()
+        hashes = [(b"HGETALL", self._keys.full(names.job_key(path))) for path in paths]
+        *replies, epoch = self._server.ask_all([*hashes, (b"HGET", self._keys.meta, b"epoch")])
         if epoch != self._epoch:
             self.take()
             return

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections import deque
+import time
 from collections.abc import Generator, Iterable, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 from redis.exceptions import NoScriptError, ResponseError
 
-from jobcache.connection.connect import connect
+from jobcache.connection.connect import make_pool
 from jobcache.connection.endpoint import Endpoint
+from jobcache.plans.plan import Command
 from jobcache.plans.scripts import Script
 
 DEADLINE = 5.0
 """Seconds that one exchange may take."""
+MOST_CONNECTIONS = 8
+"""One for each thread that may be at it: scans, publication, requests, the lease."""
 STEPS_AHEAD = 2
 """Steps of a stream that the server has before it while a reply is taken in."""
 
-Args = Sequence[bytes | str | float]
+Args: TypeAlias = Sequence[bytes | str | float]
 
 
 class FencedError(Exception):
@@ -35,25 +38,25 @@ class EpochError(Exception):
 
 
 class Server:
-    """A Redis server that runs scripts."""
+    """A Redis server that runs scripts. For any number of threads."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.shown = endpoint.shown
-        self.redis = connect(endpoint, deadline=DEADLINE, max_connections=4)
+        self._pool = make_pool(endpoint, size=MOST_CONNECTIONS)
 
     def run(self, script: Script, keys: Sequence[bytes], args: Args) -> Any:
         """Run a script in one step.
 
         Raises:
             FencedError, EpochError: the script refused.
-            redis.RedisError: the server did.
+            redis.RedisError, OSError: the server did not answer, or refused.
         """
         rest = (len(keys), *keys, *args)
         try:
             try:
-                return self.redis.execute_command(b"EVALSHA", script.sha, *rest)
+                return self.ask(b"EVALSHA", script.sha, *rest)
             except NoScriptError:
-                return self.redis.execute_command(b"EVAL", script.source, *rest)
+                return self.ask(b"EVAL", script.source, *rest)
         except ResponseError as error:
             raise _meaning(error, script) from None
 
@@ -65,52 +68,49 @@ class Server:
         While a reply is taken in, the server is at the steps that follow.
 
         Raises:
-            EpochError, redis.RedisError: as ``run``.
+            EpochError, redis.RedisError, OSError: as ``run``.
         """
         remaining = iter(steps)
-        pool = self.redis.connection_pool
-        connection = pool.get_connection()
-        asked: deque[Args] = deque()
 
-        def ask(several: int) -> None:
-            for args in islice(remaining, several):
-                asked.append(args)
-                connection.send_command(b"EVALSHA", script.sha, len(keys), *keys, *args)
+        def some(count: int) -> list[Command]:
+            head: Command = (b"EVALSHA", script.sha, len(keys), *keys)
+            return [(*head, *args) for args in islice(remaining, count)]
 
-        try:
-            # Alone, so that the server knows the script when several are under way.
-            for args in islice(remaining, 1):
-                reply = self.run(script, keys, args)
-                ask(STEPS_AHEAD)
-                yield reply
-            while asked:
-                reply = self._receive(connection, script, keys, asked)
-                ask(1)  # now: the server does not send while it runs a script
-                yield reply
-        finally:
-            if asked:  # replies are on their way that nobody waits for
-                connection.disconnect()
-            pool.release(connection)
+        for args in islice(remaining, 1):
+            # By itself, so that the server knows the script when several are under way.
+            first = self.run(script, keys, args)
+            with self._pool.wire(DEADLINE) as wire:
+                wire.send(some(STEPS_AHEAD))
+                yield first
+                while wire.under_way:
+                    try:
+                        reply = wire.receive()
+                    except ResponseError as error:
+                        raise _meaning(error, script) from None
+                    wire.send(some(1))  # now: the server does not send while it runs a script
+                    yield reply
 
-    def _receive(
-        self, connection: Any, script: Script, keys: Sequence[bytes], asked: deque[Args]
-    ) -> Any:
-        try:
-            reply = connection.read_response()
-        except NoScriptError:
-            reply = self.run(script, keys, asked[0])
-        except ResponseError as error:
-            raise _meaning(error, script) from None
-        asked.popleft()
-        return reply
+    def ask_all(self, commands: Sequence[Command]) -> list[Any]:
+        """Send plain commands that only read, together; returns their replies.
+
+        Raises:
+            redis.RedisError, OSError: the server did not answer, or refused one of them.
+        """
+        with self._pool.wire(DEADLINE) as wire:
+            wire.send(commands)
+            return [wire.receive() for _ in commands]
 
     def ask(self, *command: bytes | str | float) -> Any:
-        """Send one plain command; the reply as the server gives it."""
-        return self.redis.execute_command(*command)
+        """Send one plain command; the reply as the server gives it.
+
+        Raises:
+            redis.RedisError, OSError: the server did not answer, or refused.
+        """
+        return self._pool.exchange(command, time.monotonic() + DEADLINE)
 
     def close(self) -> None:
         """Close every connection."""
-        self.redis.connection_pool.disconnect()
+        self._pool.close()
 
 
 def _meaning(error: ResponseError, script: Script) -> Exception:

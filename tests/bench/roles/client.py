@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from redis.connection import AbstractConnection
 
 from jobcache import JobCache
-from jobcache.connection.connect import connect
+from jobcache.connection.connect import make_pool
 from jobcache.connection.endpoint import Endpoint
 from jobcache.keys import Keys
 from tests.bench.measure import take_samples
@@ -26,7 +27,7 @@ class Role(idle.Role):
         self._url = url
         self._namespace = namespace
         self._cache = self._connect()
-        self._bare = connect(Endpoint.find(url), deadline=DEADLINE, max_connections=8)
+        self._bare = make_pool(Endpoint.find(url), size=8)
 
     def renew(self) -> None:
         """Go on with a client that is connected and holds nothing yet."""
@@ -48,11 +49,11 @@ class Role(idle.Role):
 
     def write(self) -> None:
         """Have the cache be of another generation, as any write does."""
-        self._bare.execute_command("HINCRBY", Keys(self._namespace).meta, "generation", 1)
+        self._ask("HINCRBY", Keys(self._namespace).meta, "generation", 1)
 
     def ping(self, repeat: int) -> list[float]:
         """Samples of a PING on a connection like the client's, in seconds."""
-        return take_samples(lambda: self._bare.execute_command("PING"), repeat=repeat)
+        return take_samples(lambda: self._ask("PING"), repeat=repeat)
 
     def size(self, method: str, arguments: dict[str, Any]) -> int:
         """How many jobs or projects a query answers with."""
@@ -75,6 +76,9 @@ class Role(idle.Role):
         finally:
             AbstractConnection.send_packed_command = send  # type: ignore[method-assign]
         return sent
+
+    def _ask(self, *command: bytes | str | int) -> Any:
+        return self._bare.exchange(command, time.monotonic() + DEADLINE)
 
     def _connect(self) -> JobCache:
         cache = JobCache(self._url, namespace=self._namespace, deadline=DEADLINE)

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 
-from jobcache.connection.connect import connect
+from jobcache.connection.connect import make_pool
 from jobcache.connection.endpoint import Endpoint
 from tests.bench.roles import idle
 
@@ -26,7 +26,7 @@ class Role(idle.Role):
     def __init__(self, url: str) -> None:
         with contextlib.suppress(AttributeError, OSError):
             os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
-        self._redis = connect(Endpoint.find(url), deadline=DEADLINE, max_connections=1)
+        self._pool = make_pool(Endpoint.find(url), size=1)
         self._waits: list[float] = []
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -50,7 +50,7 @@ class Role(idle.Role):
     def _ping(self) -> None:
         while True:
             began = time.perf_counter()
-            self._redis.execute_command("PING")
+            self._pool.exchange(("PING",), time.monotonic() + DEADLINE)
             self._waits.append(time.perf_counter() - began)
             if self._ended.wait(PAUSE):
                 return
