@@ -146,7 +146,7 @@ def runs_index_of(path: bytes) -> bytes:
 
 def runs_prefix(project: str, group: str, name: str) -> bytes:
     """What stands before the run id in the path of every run of one job name."""
-    return "/".join((project, group, name, "")).encode("utf-8", "surrogateescape")
+    return encode_name("/".join((project, group, name, "")))
 
 
 def running_index(project: str) -> bytes:

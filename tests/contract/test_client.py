@@ -14,6 +14,7 @@ from threading import Timer
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from jobcache import (
     AsyncJobCache,
@@ -22,15 +23,27 @@ from jobcache import (
     CacheUnavailable,
     ChangeKind,
     JobCache,
+    JobMetadata,
     JobStatus,
     SchemaMismatch,
 )
+from jobcache.ids import encode_name
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.tree import Fingerprint, Tree
 from tests.contract.compare import assert_agrees, names_of
 from tests.harness import Rig
 from tests.servers import RunningServer
-from tests.trees import STATUSES, Names, Oracle, delete_run, metadata, run_dir, write_raw, write_run
+from tests.trees import (
+    STATUSES,
+    Names,
+    Oracle,
+    delete_run,
+    metadata,
+    run_dir,
+    shown_names,
+    write_raw,
+    write_run,
+)
 
 RUN: Names = ("p", "g", "n", "20260204_094435")
 OTHER: Names = ("p", "g", "n", "20260204_094436")
@@ -218,7 +231,7 @@ class TestQueries:
         config = {
             "inf": math.inf,
             "big": 2**80,
-            "sur": "\ud800",
+            "sur": "\ud800 \udcff",
             "": [None, 1e-5, 0.1, -0.0],
             "é": {},
         }
@@ -234,13 +247,60 @@ class TestQueries:
         rig.refresh()
         job = rig.cache.get_job(*RUN)
         assert job is not None
-        assert job.config == config
-        assert job.job_key == "\udcff\ud800"
+        assert job.config == config | {"sur": "\\ud800 \uefff"}
+        assert job.job_key == "\uefff\\ud800"
         assert job.slurm_job_id is None
         assert job.hardware.model_dump() == {"chip": None, "total_chips": 3, "hosts": ["h"]}
         assert job.wandb_url == "https://wandb.ai/l/p/runs/1"
         assert job.metadata_path == str(run_dir(rig.status_dir, RUN) / "metadata.json")
         assert job.log_path == str(run_dir(rig.status_dir, RUN) / "output.log")
+
+    def test_whatever_a_job_holds_can_be_written_and_found_again(self, rig: Rig) -> None:
+        odd = "\ud800\udcff\ueff0\ud83d"
+        hardware = {"chip": odd, "total_chips": 3, "hosts": [odd]}
+        odd_names = [b"p", b"\xff", b"\xc3", b"\xed\xa0\x80", "\uef00 ".encode()]
+        given: list[Names] = [(os.fsdecode(name), "g", "n\udcff", "r") for name in odd_names]
+        # As os.fsdecode gives it, this one looks like a byte.
+        looks_like_a_byte: Names = ("\uefff", "g", "n", "r")
+        for names in [*given, looks_like_a_byte]:
+            write_run(
+                rig.status_dir,
+                names,
+                log="x\n",
+                config={odd: [odd], chr(0xD800): 1, chr(0xD801): {"\udc80": odd}},
+                job_key=odd,
+                slurm_job_id=odd,
+                start_time=odd,
+                last_heartbeat=odd,
+                hardware=hardware,
+            )
+        rig.refresh()
+        jobs = rig.cache.list_all_jobs(limit=None)
+        assert len(jobs) == len({job.id for job in jobs}) == 6
+        listing = TypeAdapter(list[JobMetadata])
+        assert json.loads(listing.dump_json(jobs)) == json.loads(
+            json.dumps([job.model_dump(mode="json") for job in jobs], ensure_ascii=False).encode()
+        )
+        for job in jobs:
+            assert JobMetadata.model_validate_json(job.model_dump_json()).id == job.id
+            assert rig.cache.get_job(job.project, job.group, job.name, job.run_id) == job
+            assert rig.cache.list_all_jobs(job.project, job.group) == [job]
+            assert rig.cache.get_job_runs(job.project, job.group, job.name) == [job]
+            assert job.metadata_path is not None
+            assert os.path.exists(encode_name(job.metadata_path))
+            assert len(job.config) == 3
+        for names in given:
+            found = rig.cache.get_job(*names)
+            assert found is not None, names
+            assert found.id == shown_names(names)
+            assert rig.cache.list_all_jobs(*names[:2]) == [found]
+        assert shown_names(looks_like_a_byte) in {job.id for job in jobs}
+        stats = rig.cache.get_dashboard_stats()
+        assert json.loads(stats.model_dump_json())["total_jobs"] == 6
+        assert {project.name for project in stats.projects} == {job.project for job in jobs}
+        for job in jobs:
+            assert rig.cache.delete_job(*job.id)
+        assert rig.cache.list_all_jobs() == []
 
     def test_answers_are_the_callers_own(self, rig: Rig) -> None:
         write_run(rig.status_dir, RUN)
