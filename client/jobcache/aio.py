@@ -20,7 +20,7 @@ from jobcache.connection.endpoint import Endpoint
 from jobcache.connection.process import PerProcess
 from jobcache.connection.replicas import LONGEST_PAUSE, Replicas, converse_with_all
 from jobcache.errors import JobCacheError
-from jobcache.keys import Keys
+from jobcache.keys import Keys, find_namespace
 from jobcache.models import (
     Change,
     DashboardStats,
@@ -51,7 +51,7 @@ class AsyncJobCache:
         self,
         url: str | None = None,
         *,
-        namespace: str = "default",
+        namespace: str | None = None,
         deadline: float = 1.0,
         ready_timeout: float = 10.0,
         max_connections: int = 8,
@@ -61,6 +61,7 @@ class AsyncJobCache:
         stale_if_error: float | None = None,
         replica_url: str | None = None,
     ) -> None:
+        namespace = find_namespace(namespace)
         endpoint = Endpoint.find(url, namespace=namespace, password_file=password_file)
         replica_endpoint = Endpoint.find_replicas(
             replica_url, url, namespace=namespace, password_file=password_file

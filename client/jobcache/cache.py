@@ -19,7 +19,7 @@ from jobcache.connection.pool import Pool
 from jobcache.connection.process import PerProcess
 from jobcache.connection.replicas import LONGEST_PAUSE, Replicas, converse_with_all
 from jobcache.errors import JobCacheError
-from jobcache.keys import Keys
+from jobcache.keys import Keys, find_namespace
 from jobcache.models import (
     Change,
     DashboardStats,
@@ -50,7 +50,7 @@ class JobCache:
     Args:
         url: ``redis://``, ``rediss://``, ``valkey://`` or ``unix://``, or of a ``redis+sentinel://`` or
             ``redis+cluster://``; by default ``JOBCACHE_REDIS_URL``, then ``REDIS_URL``.
-        namespace: which of the caches in one Redis.
+        namespace: which of the caches in one Redis; by default ``JOBCACHE_NAMESPACE``, then ``default``.
         deadline: most seconds until a call returns or raises ``CacheUnavailable``, whatever the server does. A
             listing of more than 200 jobs is fetched in parts, and has as long for each of them.
         ready_timeout: most seconds that ``start()`` waits for a first completed scan.
@@ -75,7 +75,7 @@ class JobCache:
         self,
         url: str | None = None,
         *,
-        namespace: str = "default",
+        namespace: str | None = None,
         deadline: float = 1.0,
         ready_timeout: float = 10.0,
         max_connections: int = 8,
@@ -85,6 +85,7 @@ class JobCache:
         stale_if_error: float | None = None,
         replica_url: str | None = None,
     ) -> None:
+        namespace = find_namespace(namespace)
         endpoint = Endpoint.find(url, namespace=namespace, password_file=password_file)
         replica_endpoint = Endpoint.find_replicas(
             replica_url, url, namespace=namespace, password_file=password_file

@@ -442,7 +442,7 @@ class TestRefusals:
         [
             ("JOBCACHE_REDIS_URL", "", "JOBCACHE_REDIS_URL"),
             ("JOBCACHE_REDIS_URL", "http://u:secret@h", "JOBCACHE_REDIS_URL=http://u:***@h"),
-            ("JOBCACHE_NAMESPACE", "a b", "JOBCACHE_NAMESPACE: namespace='a b'"),
+            ("JOBCACHE_NAMESPACE", "a b", "JOBCACHE_NAMESPACE='a b'"),
         ],
     )
     def test_bad_configuration_fails_at_start(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -17,10 +16,10 @@ from jobcache.cli import EXIT_CODES, Exit, complain, emit, printable
 from jobcache.cli.checkup import Checkup, checkup_document, show_checkup
 from jobcache.cli.tables import PIPE_WIDTH, Screen, show_age, show_facts, show_job, show_jobs
 from jobcache.connection.endpoint import Endpoint
-from jobcache.errors import CacheNotReady, ConfigError
+from jobcache.errors import CacheNotReady
 from jobcache.ids import JobId, decode_name
 from jobcache.jsontext import dumps_for_web
-from jobcache.keys import check_namespace
+from jobcache.keys import find_namespace
 from jobcache.models import DashboardStats, Freshness, JobMetadata, JobStatus
 
 DEADLINE = 3.0
@@ -58,13 +57,7 @@ class Connection:
         Raises:
             ConfigError: it cannot be used; the message names the flag or the variable.
         """
-        setting, value = "--namespace", self.namespace
-        if value is None:
-            setting, value = "JOBCACHE_NAMESPACE", os.environ.get("JOBCACHE_NAMESPACE") or "default"
-        try:
-            return check_namespace(value)
-        except ConfigError as error:
-            raise ConfigError(f"{setting}{str(error).removeprefix('namespace')}") from None
+        return find_namespace(self.namespace, "--namespace")
 
     def show(self, document: Any, text: Callable[[Screen], str]) -> None:
         """Write the document as JSON, or what a person reads."""
