@@ -161,6 +161,8 @@ class JobCache:
     ) -> list[JobMetadata]:
         """Jobs that match every filter given, newest start first; equal starts by id, backwards.
 
+        Empty text is no filter.
+
         Raises:
             ValueError: a negative limit, or a status that does not exist.
         """

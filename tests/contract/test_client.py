@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from itertools import product
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -24,6 +25,7 @@ from jobcache import (
     ChangeKind,
     JobCache,
     JobMetadata,
+    JobPage,
     JobStatus,
     SchemaMismatch,
 )
@@ -139,10 +141,11 @@ class TestQueries:
     def test_impossible_names_match_nothing(self, rig: Rig) -> None:
         write_run(rig.status_dir, RUN)
         rig.refresh()
-        for name in ("", ".", "..", "a/b", "\0", "\ud800"):
+        for name in (".", "..", "a/b", "\0", "\ud800", " "):
             assert rig.cache.list_all_jobs(project=name) == []
             assert rig.cache.list_all_jobs(group=name) == []
             assert rig.cache.page(project=name).total == 0
+        for name in ("", ".", "..", "a/b", "\0", "\ud800"):
             assert rig.cache.get_job(name, "g", "n", "r") is None
             assert rig.cache.get_job_runs("p", name, "n") == []
 
@@ -315,6 +318,32 @@ class TestQueries:
         assert "mine" not in again.config
         assert "mine" not in again.hardware.hosts
         assert rig.cache.get_dashboard_stats().total_checkpoints == 0
+
+    @pytest.mark.parametrize("filters", [*product(("", "p"), ("", "g"), ("", "failed"))])
+    def test_empty_text_is_no_filter(self, rig: Rig, filters: tuple[str, str, str]) -> None:
+        for number, status in enumerate(["running", "failed", "failed", "completed"]):
+            for project in ("p", "q"):
+                names = (project, "gh"[number % 2], "n", f"r{number}")
+                write_run(rig.status_dir, names, status=status)
+        rig.refresh()
+        project, group, status = filters
+        same = (project or None, group or None, status or None)
+        expected = rig.cache.list_all_jobs(*same)
+        assert expected
+        assert rig.cache.list_all_jobs(*filters) == expected
+
+        async def look() -> tuple[list[JobMetadata], JobPage]:
+            async with AsyncJobCache(rig.url, namespace=rig.namespace) as cache:
+                return await cache.list_all_jobs(*filters), await cache.page(*filters, cursor="")
+
+        listed, page = asyncio.run(look())
+        assert (listed, page.jobs, page.total) == (expected, expected, len(expected))
+        first = rig.cache.page(*filters, limit=1, cursor="")
+        assert (first.jobs, first.total) == (expected[:1], len(expected))
+        assert first.cursor is not None
+        # A cursor of the one is a cursor of the other.
+        for other in (filters, same):
+            assert rig.cache.page(*other, limit=200, cursor=first.cursor).jobs == expected[1:]
 
 
 class TestStaleness:
