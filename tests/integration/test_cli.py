@@ -134,6 +134,72 @@ def test_ls_filters_and_orders(filled: Rig) -> None:
     ) == ["failed"]
 
 
+def test_empty_text_is_no_filter(filled: Rig) -> None:
+    everything = run_ids(filled)
+    assert run_ids(filled, "--project", "", "--group", "", "--status", "") == everything
+    assert run_ids(filled, "--project", "p", "--group", "", "--status", "") == everything[1:]
+    assert run_ids(filled, "--running", "--status", "", "--project", "") == [LONG[3]]
+    assert run_ids(filled, "--recent", "24", "--project", "") == [LONG[3], "failed"]
+    refused = jobcache(filled, "ls", "--status", "lost")
+    assert_one_line(refused, "jobcache", "lost", code=2)
+
+
+def test_ls_goes_by_pages(valkey_rig: Rig) -> None:
+    start = datetime(2026, 1, 1)
+    for number in range(410):
+        name = "long name" if number == 0 else "n"
+        names = ("p", "g", name, f"r{number:03}")
+        status = "running" if number % 3 else "failed"
+        old = (start + timedelta(seconds=number)).isoformat()
+        write_run(valkey_rig.status_dir, names, status=status, start_time=old)
+    valkey_rig.refresh()
+    ids = [f"r{number:03}" for number in reversed(range(410))]
+    running = [name for name in ids if int(name[1:]) % 3]
+    assert run_ids(valkey_rig, "--all") == ids
+    assert run_ids(valkey_rig, "--limit", "300") == ids[:300]
+    assert run_ids(valkey_rig, "--all", "--running") == running
+    assert run_ids(valkey_rig, "--running", "--limit", "201") == running[:201]
+    assert run_ids(valkey_rig, "--limit", "0") == []
+    heading, *lines = jobcache(valkey_rig, "ls", "--all").stdout.splitlines()
+    assert heading.startswith("ID ")
+    assert len(lines) == 410
+    assert [line.split()[0][-4:] for line in lines if " running " in line] == running
+    completed_at = valkey_rig.cache.freshness().completed_at
+    assert completed_at is not None
+    hours = (completed_at.timestamp() - start.timestamp() - 204.5) / 3600
+    assert run_ids(valkey_rig, "--all", "--recent", str(hours)) == ids[:205]
+    assert run_ids(valkey_rig, "--all", "--recent", str(hours), "--running") == [
+        name for name in ids[:205] if name in running
+    ]
+    listed = valkey_rig.cache.get_recent_jobs(hours, limit=None)
+    assert [job.run_id for job in listed] == ids[:205]
+
+
+def test_ls_holds_no_more_than_a_page(valkey_rig: Rig, tmp_path: Path) -> None:
+    """Of 60 MB of configs."""
+    for number in range(1200):
+        config = {"text": f"{number} " + "x" * 50_000}
+        write_run(valkey_rig.status_dir, ("p", "g", "n", f"r{number}"), config=config)
+    valkey_rig.refresh()
+    for form, bound in (("--json", 50_000), ("--all", 50_000)):
+        one = peak(valkey_rig, tmp_path, form, "--limit", "1")
+        everything = peak(valkey_rig, tmp_path, form, "--all")
+        assert everything - one < bound, form
+
+
+def peak(rig: Rig, tmp_path: Path, *args: str) -> int:
+    """Kilobytes of memory that ``ls`` takes at most."""
+    target = ("--url", rig.url, "--namespace", rig.namespace, "ls")
+    with (tmp_path / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [*JOBCACHE, *target, *args], stdout=output, env=environment(), stdin=subprocess.DEVNULL
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_maxrss
+
+
 def test_ls_lists_twenty_unless_told_otherwise(valkey_rig: Rig) -> None:
     for number in range(25):
         write_run(valkey_rig.status_dir, ("p", "g", "n", f"r{number}"))
