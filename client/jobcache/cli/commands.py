@@ -327,10 +327,11 @@ class Wanted:
             recent = [job for job in page.jobs if self._is_recent(job, page.freshness)]
             jobs = [job for job in recent if not (self.running and job.is_stale)][:left]
             listed += len(jobs)
-            filtered = self.recent is not None or self.running
-            yield Listed(jobs, 0 if filtered else page.total - listed, page.freshness)
+            full = listed == self.limit
+            counted = full and self.recent is None and not self.running
+            yield Listed(jobs, page.total - listed if counted else 0, page.freshness)
             cursor = page.cursor
-            if cursor is None or listed == self.limit or len(recent) < len(page.jobs):
+            if cursor is None or full or len(recent) < len(page.jobs):
                 return
 
     def _is_recent(self, job: JobMetadata, fresh: Freshness) -> bool:
@@ -345,7 +346,7 @@ class Listed(NamedTuple):
 
     jobs: list[JobMetadata]
     more: int
-    """How many jobs follow, as far as a look at the indexes tells."""
+    """How many jobs the limit left out, as far as a look at the indexes tells."""
     freshness: Freshness
 
 
