@@ -19,6 +19,42 @@ STATUSES = ("running", "completed", "failed", "preempted", "unknown")
 Names = tuple[str, str, str, str]
 
 
+def shown(name: str) -> str:
+    """A name, as ``os.fsdecode`` gives it, as the client hands it out."""
+    return "".join(_shown_character(ord(character)) for character in name)
+
+
+def _shown_character(code: int) -> str:
+    if 0xDC80 <= code <= 0xDCFF:
+        return chr(code - 0xDC00 + 0xEF00)
+    if 0xEF00 <= code <= 0xEFFF:
+        return "".join(chr(0xEF00 + byte) for byte in chr(code).encode())
+    return chr(code)
+
+
+def shown_names(names: Names) -> Names:
+    project, group, name, run_id = names
+    return shown(project), shown(group), shown(name), shown(run_id)
+
+
+def shown_value(value: Any) -> Any:
+    """A value of a document, as the client hands it out."""
+    if isinstance(value, str):
+        return "".join(
+            f"\\u{ord(character):04x}"
+            if 0xD800 <= ord(character) <= 0xDC7F or 0xDD00 <= ord(character) <= 0xDFFF
+            else _shown_character(ord(character))
+            if ord(character) < 0xE000
+            else character
+            for character in value
+        )
+    if isinstance(value, list):
+        return [shown_value(item) for item in value]
+    if isinstance(value, dict):
+        return {shown_value(key): shown_value(item) for key, item in value.items()}
+    return value
+
+
 def metadata(**changes: Any) -> dict[str, Any]:
     """A plausible ``metadata.json``."""
     now = datetime.now()
@@ -65,12 +101,14 @@ def delete_run(root: Path, names: Names) -> None:
 
 @dataclass(frozen=True)
 class OracleJob:
-    names: Names
+    path: bytes
     document: dict[str, Any]
 
     @property
-    def path(self) -> bytes:
-        return os.fsencode("/".join(self.names))
+    def names(self) -> Names:
+        """As the client hands them out."""
+        names: Any = os.fsdecode(self.path).split("/")
+        return shown_names(names)
 
     @property
     def status(self) -> str:
@@ -99,8 +137,8 @@ class Oracle:
     @staticmethod
     def _read(root: Path) -> Iterator[OracleJob]:
         for file in root.glob("*/*/*/*/metadata.json"):
-            names: Any = file.parent.relative_to(root).parts
-            yield OracleJob(names, json.loads(file.read_bytes()))
+            path = os.fsencode(file.parent.relative_to(root))
+            yield OracleJob(path, json.loads(file.read_bytes()))
 
     def list_all_jobs(
         self, project: str | None, group: str | None, status: str | None

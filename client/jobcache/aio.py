@@ -41,7 +41,7 @@ class AsyncJobCache:
         self,
         url: str | None = None,
         *,
-        namespace: str = "default",
+        namespace: str | None = None,
         deadline: float = 1.0,
         ready_timeout: float = 10.0,
         max_connections: int = 8,

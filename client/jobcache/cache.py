@@ -41,7 +41,7 @@ class JobCache:
     Args:
         url: ``redis://``, ``rediss://``, ``valkey://`` or ``unix://``, or of a ``redis+sentinel://`` or
             ``redis+cluster://``; by default ``JOBCACHE_REDIS_URL``, then ``REDIS_URL``.
-        namespace: which of the caches in one Redis.
+        namespace: which of the caches in one Redis; by default ``JOBCACHE_NAMESPACE``, then ``default``.
         deadline: most seconds until a call returns or raises ``CacheUnavailable``, whatever the server does. A
             listing of more than 200 jobs is fetched in parts, and has as long for each of them.
         ready_timeout: most seconds that ``start()`` waits for a first completed scan.
@@ -65,7 +65,7 @@ class JobCache:
         self,
         url: str | None = None,
         *,
-        namespace: str = "default",
+        namespace: str | None = None,
         deadline: float = 1.0,
         ready_timeout: float = 10.0,
         max_connections: int = 8,
@@ -142,6 +142,8 @@ class JobCache:
         limit: int | None = 100,
     ) -> list[JobMetadata]:
         """Jobs that match every filter given, newest start first; equal starts by id, backwards.
+
+        Empty text is no filter.
 
         Raises:
             ValueError: a negative limit, or a status that does not exist.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from jobcache import jsontext
-from jobcache.ids import JobId
+from jobcache.ids import JobId, valid_text
 from jobcache.index import Standing, score
 from jobcache.lazy import assemble
 from jobcache.models import HardwareInfo, JobMetadata, JobStatus
@@ -186,14 +186,14 @@ class ParsedJob:
 
     def make_rest(self) -> dict[str, Any]:
         """The nested values, new ones each time: an answer parses them when somebody looks at them."""
-        machine = jsontext.loads(self._machine)
+        machine = jsontext.loads_valid(self._machine)
         fields = {
             "chip": machine.get("chip"),
             "total_chips": machine.get("total_chips", 0),
             "hosts": machine.get("hosts", []),
         }
         hardware = assemble(HardwareInfo, fields, _HARDWARE_FIELDS)
-        return {"hardware": hardware, "config": jsontext.loads(self._config)}
+        return {"hardware": hardware, "config": jsontext.loads_valid(self._config)}
 
     def rest_as_json(self) -> dict[str, bytes] | None:
         """The nested values as they were written; None where that is not JSON by the standard."""
@@ -238,7 +238,12 @@ def _encode_text(text: str) -> bytes:
 
 
 def _decode_text(raw: bytes | None) -> str | None:
-    return None if raw is None else raw.decode("utf-8", "surrogatepass")
+    if raw is None:
+        return None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return valid_text(raw.decode("utf-8", "surrogatepass"))
 
 
 def _decode_float(raw: bytes | None) -> float | None:

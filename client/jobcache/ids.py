@@ -1,18 +1,28 @@
-"""A job's identity: the path of its directory, whatever bytes the names hold."""
+"""A job's identity: the path of its directory, whatever bytes the names hold.
+
+A name is handed out as valid Unicode, so that it can be written as JSON, put into a link and found again. A byte XX
+that is no UTF-8 stands as U+EF00+XX, a code point for private use. So does each byte of a real code point of U+EF00 to
+U+EFFF, so that no two names look alike. A name is taken in that form, and as ``os.fsdecode`` gives it.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 _RESERVED = frozenset({"", ".", ".."})
+_BYTES = range(0x80, 0x100)
+_SHOWN_BYTES = {0xDC00 + byte: 0xEF00 + byte for byte in _BYTES}
+"""From the lone surrogates that ``surrogateescape`` makes (PEP 383) to what is handed out."""
+_ESCAPED_BYTES = {shown: escaped for escaped, shown in _SHOWN_BYTES.items()}
+_AMBIGUOUS = re.compile("[\uef00-\uefff]")
 
 
 class JobId(NamedTuple):
     """Project, group, name and run id: the four directory names below the status directory.
 
-    The names are ``str`` as ``os.fsdecode`` gives them on a UTF-8 system: a byte that is no UTF-8 stands
-    as a lone surrogate (PEP 383), so every name survives the round trip.
+    Every name survives the round trip to ``str`` and back; see this module for names that are no UTF-8.
     """
 
     project: str
@@ -23,11 +33,11 @@ class JobId(NamedTuple):
     @property
     def path(self) -> bytes:
         """The path relative to the status directory. ``/`` cannot occur in a name, so no id can be forged."""
-        return "/".join(self).encode("utf-8", "surrogateescape")
+        return encode_name("/".join(self))
 
     @classmethod
     def of(cls, project: str, group: str, name: str, run_id: str) -> JobId | None:
-        """The id with these names, or None when no directory can bear one of them."""
+        """The id with these names, as they are handed out; None when no directory can bear one of them."""
         job = cls(project, group, name, run_id)
         if not _RESERVED.isdisjoint(job):
             return None
@@ -35,7 +45,7 @@ class JobId(NamedTuple):
             path = job.path
         except UnicodeEncodeError:
             return None
-        return None if path.count(b"/") != 3 or b"\0" in path else job
+        return None if path.count(b"/") != 3 or b"\0" in path else cls.from_path(path)
 
     @classmethod
     def from_path(cls, path: bytes) -> JobId:
@@ -49,13 +59,34 @@ class JobId(NamedTuple):
 
 
 def encode_name(name: str) -> bytes:
-    """A directory name as the filesystem holds it."""
-    return name.encode("utf-8", "surrogateescape")
+    """A directory name, or a path, as the filesystem holds it.
+
+    Raises:
+        UnicodeEncodeError: it holds a lone surrogate that stands for no byte.
+    """
+    if name.isascii():
+        return name.encode()
+    return name.translate(_ESCAPED_BYTES).encode("utf-8", "surrogateescape")
 
 
 def decode_name(name: bytes) -> str:
-    """The ``str`` form of a directory name."""
-    return name.decode("utf-8", "surrogateescape")
+    """The ``str`` form of a directory name, or of a path."""
+    text = name.decode("utf-8", "surrogateescape")
+    if text.isascii():
+        return text
+    return _AMBIGUOUS.sub(_bytes_of, text).translate(_SHOWN_BYTES)
+
+
+def _bytes_of(ambiguous: re.Match[str]) -> str:
+    return "".join(chr(0xEF00 + byte) for byte in ambiguous[0].encode())
+
+
+def valid_text(text: str) -> str:
+    """Text out of a JSON document, which may hold any lone surrogate, as valid Unicode.
+
+    One that stands for a byte becomes what it is in a name, any other the escape that JSON has for it.
+    """
+    return text.translate(_SHOWN_BYTES).encode("utf-8", "backslashreplace").decode()
 
 
 def decode_names(names: Sequence[bytes]) -> list[str]:

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import orjson
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from jobcache.ids import valid_text
+
 MAX_DEPTH = 100
 """Deepest nesting of a document that is read. Every parser in use reaches further than this."""
 
@@ -97,6 +99,26 @@ def loads(text: bytes) -> Any:
     return parse(text) if text[:1] == b" " else orjson.loads(text)
 
 
+def loads_valid(text: bytes) -> Any:
+    """The value that ``dumps`` wrote, as anything can write it again: every text in it is valid Unicode.
+
+    Raises:
+        ValueError: it was something else.
+    """
+    value = loads(text)
+    return _with_valid_texts(value) if text[:1] == b" " else value
+
+
+def _with_valid_texts(value: Any) -> Any:
+    if isinstance(value, str):
+        return valid_text(value)
+    if isinstance(value, list):
+        return [_with_valid_texts(item) for item in value]
+    if isinstance(value, dict):
+        return {valid_text(key): _with_valid_texts(item) for key, item in value.items()}
+    return value
+
+
 def _dumps_exactly(value: Any) -> bytes:
     try:
         return to_json(value, inf_nan_mode="constants")
@@ -107,8 +129,7 @@ def _dumps_exactly(value: Any) -> bytes:
 def dumps_for_web(value: Any) -> bytes:
     """Write strict JSON for browsers and ``jq``: numbers that JSON lacks become ``null``.
 
-    A byte of a file name that is no UTF-8 is escaped as the lone surrogate that Python uses for it. A
-    ``orjson.Fragment`` is text that is JSON already.
+    A lone surrogate is escaped. A ``orjson.Fragment`` is text that is JSON already.
     """
     try:
         return orjson.dumps(value)

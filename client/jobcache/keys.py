@@ -6,7 +6,9 @@ directory name can hold one, so a hostile project name cannot reach into another
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from jobcache.errors import ConfigError
@@ -15,6 +17,9 @@ from jobcache.models import JobStatus
 
 SCHEMA_VERSION = 1
 """Version of everything below, kept in ``meta``. A reader refuses a version from the future."""
+
+NAMESPACE_VARIABLE = "JOBCACHE_NAMESPACE"
+DEFAULT_NAMESPACE = "default"
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -50,7 +55,27 @@ KEY_TABLE = (
 )
 
 
-def check_namespace(namespace: str) -> str:
+def find_namespace(
+    namespace: str | None,
+    setting: str = "namespace",
+    environ: Mapping[str, str] = os.environ,
+) -> str:
+    """The namespace that is meant: the one given, else the variable's unless it is empty, else the default.
+
+    Args:
+        namespace: what was given; None for nothing.
+        setting: how it was given, for the message.
+        environ: where the variable is.
+
+    Raises:
+        ConfigError: it cannot be used; the message names the setting or the variable, and the value.
+    """
+    if namespace is not None:
+        return check_namespace(namespace, setting)
+    return check_namespace(environ.get(NAMESPACE_VARIABLE) or DEFAULT_NAMESPACE, NAMESPACE_VARIABLE)
+
+
+def check_namespace(namespace: str, setting: str = "namespace") -> str:
     """Return the namespace, or say what is wrong with it.
 
     Raises:
@@ -58,7 +83,7 @@ def check_namespace(namespace: str) -> str:
     """
     if not _NAMESPACE.fullmatch(namespace):
         raise ConfigError(
-            f"namespace={namespace!r}: use 1 to 64 letters, digits, '.', '_' and '-', "
+            f"{setting}={namespace!r}: use 1 to 64 letters, digits, '.', '_' and '-', "
             "the first of them a letter or digit"
         )
     return namespace
@@ -146,7 +171,7 @@ def runs_index_of(path: bytes) -> bytes:
 
 def runs_prefix(project: str, group: str, name: str) -> bytes:
     """What stands before the run id in the path of every run of one job name."""
-    return "/".join((project, group, name, "")).encode("utf-8", "surrogateescape")
+    return encode_name("/".join((project, group, name, "")))
 
 
 def running_index(project: str) -> bytes:

@@ -38,7 +38,8 @@ class JobMetadata(LazyModel):
     """One run, as its ``metadata.json`` describes it and its directory names it.
 
     ``project``, ``group``, ``name`` and ``run_id`` are the directory's names, also where the JSON says
-    ``null``. ``start_time`` and ``last_heartbeat`` are the strings as written.
+    ``null``. ``start_time`` and ``last_heartbeat`` are the strings as written. All text is valid Unicode: names and
+    paths as ``jobcache.ids`` shows them, whose ``encode_name`` gives the bytes to open a path with.
     """
 
     name: str

@@ -49,7 +49,7 @@ class Refresher:
         mode: how changes are noticed: ``polling``, ``watchdog`` (events besides, on local disks) or ``auto``.
         poll_interval: seconds between two looks at what is active.
         url: Redis URL; by default ``JOBCACHE_REDIS_URL``, then ``REDIS_URL``.
-        namespace: which of the caches in one Redis.
+        namespace: which of the caches in one Redis; by default ``JOBCACHE_NAMESPACE``, then ``default``.
         progress: told how many of how many runs a scan has examined.
         settings: any other field of ``Settings``.
 
@@ -64,7 +64,7 @@ class Refresher:
         poll_interval: float = 10.0,
         *,
         url: str | None = None,
-        namespace: str = "default",
+        namespace: str | None = None,
         progress: Callable[[int, int], None] | None = None,
         clock: Clock = Clock(),  # noqa: B008 - immutable
         **settings: Any,

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from jobcache.connection.credentials import PASSWORD_FILE_VARIABLE
 from jobcache.connection.endpoint import URL_VARIABLES, Endpoint, mask_password
 from jobcache.errors import ConfigError
-from jobcache.keys import check_namespace
+from jobcache.keys import DEFAULT_NAMESPACE, check_namespace, find_namespace
 
 
 class Settings(BaseModel):
@@ -32,7 +32,9 @@ class Settings(BaseModel):
         default="",
         description="file with the Redis password, for a URL without one; read for each connection",
     )
-    namespace: str = Field(default="default", description="which of the caches in one Redis")
+    namespace: str = Field(
+        default=DEFAULT_NAMESPACE, description="which of the caches in one Redis"
+    )
     mode: Literal["polling", "watchdog", "auto"] = Field(
         default="polling",
         description="how changes are noticed; watchdog adds events on local disks, auto does so "
@@ -128,6 +130,8 @@ class Settings(BaseModel):
         Raises:
             ConfigError: a value cannot be used; the message names the setting and the value.
         """
+        if values.get("namespace") is None:
+            values["namespace"] = find_namespace(None)
         return cls._checked(values, {name: name for name in cls.model_fields})
 
     @classmethod
@@ -147,6 +151,7 @@ class Settings(BaseModel):
                 values[name], sources[name] = flags[name], f"--{name.replace('_', '-')}"
             elif environ.get(variable):
                 values[name], sources[name] = environ[variable], variable
+        values["namespace"] = find_namespace(flags.get("namespace"), "--namespace", environ)
         return cls._checked(values, sources)
 
     @classmethod

@@ -6,7 +6,7 @@ from itertools import product
 
 from jobcache import JobCache, JobMetadata
 from tests.harness import Rig
-from tests.trees import STATUSES, Names, Oracle, OracleJob
+from tests.trees import STATUSES, Names, Oracle, OracleJob, shown_value
 
 
 def names_of(jobs: list[JobMetadata]) -> list[Names]:
@@ -61,7 +61,7 @@ def _assert_single_jobs(cache: JobCache, oracle: Oracle, fresh_since: float) -> 
 
 
 def _assert_same(found: JobMetadata, job: OracleJob, *, stale: bool) -> None:
-    document = job.document
+    document = shown_value(job.document)
     assert tuple(found.id) == job.names
     assert found.status.value == job.status
     assert found.start_time == (document.get("start_time") or "")

@@ -9,11 +9,13 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from itertools import product
 from pathlib import Path
 from threading import Timer
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from jobcache import (
     AsyncJobCache,
@@ -22,15 +24,28 @@ from jobcache import (
     CacheUnavailable,
     ChangeKind,
     JobCache,
+    JobMetadata,
+    JobPage,
     JobStatus,
     SchemaMismatch,
 )
+from jobcache.ids import encode_name
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.tree import Fingerprint, Tree
 from tests.contract.compare import assert_agrees, names_of
 from tests.harness import Rig
 from tests.servers import RunningServer
-from tests.trees import STATUSES, Names, Oracle, delete_run, metadata, run_dir, write_raw, write_run
+from tests.trees import (
+    STATUSES,
+    Names,
+    Oracle,
+    delete_run,
+    metadata,
+    run_dir,
+    shown_names,
+    write_raw,
+    write_run,
+)
 
 RUN: Names = ("p", "g", "n", "20260204_094435")
 OTHER: Names = ("p", "g", "n", "20260204_094436")
@@ -126,10 +141,11 @@ class TestQueries:
     def test_impossible_names_match_nothing(self, rig: Rig) -> None:
         write_run(rig.status_dir, RUN)
         rig.refresh()
-        for name in ("", ".", "..", "a/b", "\0", "\ud800"):
+        for name in (".", "..", "a/b", "\0", "\ud800", " "):
             assert rig.cache.list_all_jobs(project=name) == []
             assert rig.cache.list_all_jobs(group=name) == []
             assert rig.cache.page(project=name).total == 0
+        for name in ("", ".", "..", "a/b", "\0", "\ud800"):
             assert rig.cache.get_job(name, "g", "n", "r") is None
             assert rig.cache.get_job_runs("p", name, "n") == []
 
@@ -218,7 +234,7 @@ class TestQueries:
         config = {
             "inf": math.inf,
             "big": 2**80,
-            "sur": "\ud800",
+            "sur": "\ud800 \udcff",
             "": [None, 1e-5, 0.1, -0.0],
             "é": {},
         }
@@ -234,13 +250,60 @@ class TestQueries:
         rig.refresh()
         job = rig.cache.get_job(*RUN)
         assert job is not None
-        assert job.config == config
-        assert job.job_key == "\udcff\ud800"
+        assert job.config == config | {"sur": "\\ud800 \uefff"}
+        assert job.job_key == "\uefff\\ud800"
         assert job.slurm_job_id is None
         assert job.hardware.model_dump() == {"chip": None, "total_chips": 3, "hosts": ["h"]}
         assert job.wandb_url == "https://wandb.ai/l/p/runs/1"
         assert job.metadata_path == str(run_dir(rig.status_dir, RUN) / "metadata.json")
         assert job.log_path == str(run_dir(rig.status_dir, RUN) / "output.log")
+
+    def test_whatever_a_job_holds_can_be_written_and_found_again(self, rig: Rig) -> None:
+        odd = "\ud800\udcff\ueff0\ud83d"
+        hardware = {"chip": odd, "total_chips": 3, "hosts": [odd]}
+        odd_names = [b"p", b"\xff", b"\xc3", b"\xed\xa0\x80", "\uef00 ".encode()]
+        given: list[Names] = [(os.fsdecode(name), "g", "n\udcff", "r") for name in odd_names]
+        # As os.fsdecode gives it, this one looks like a byte.
+        looks_like_a_byte: Names = ("\uefff", "g", "n", "r")
+        for names in [*given, looks_like_a_byte]:
+            write_run(
+                rig.status_dir,
+                names,
+                log="x\n",
+                config={odd: [odd], chr(0xD800): 1, chr(0xD801): {"\udc80": odd}},
+                job_key=odd,
+                slurm_job_id=odd,
+                start_time=odd,
+                last_heartbeat=odd,
+                hardware=hardware,
+            )
+        rig.refresh()
+        jobs = rig.cache.list_all_jobs(limit=None)
+        assert len(jobs) == len({job.id for job in jobs}) == 6
+        listing = TypeAdapter(list[JobMetadata])
+        assert json.loads(listing.dump_json(jobs)) == json.loads(
+            json.dumps([job.model_dump(mode="json") for job in jobs], ensure_ascii=False).encode()
+        )
+        for job in jobs:
+            assert JobMetadata.model_validate_json(job.model_dump_json()).id == job.id
+            assert rig.cache.get_job(job.project, job.group, job.name, job.run_id) == job
+            assert rig.cache.list_all_jobs(job.project, job.group) == [job]
+            assert rig.cache.get_job_runs(job.project, job.group, job.name) == [job]
+            assert job.metadata_path is not None
+            assert os.path.exists(encode_name(job.metadata_path))
+            assert len(job.config) == 3
+        for names in given:
+            found = rig.cache.get_job(*names)
+            assert found is not None, names
+            assert found.id == shown_names(names)
+            assert rig.cache.list_all_jobs(*names[:2]) == [found]
+        assert shown_names(looks_like_a_byte) in {job.id for job in jobs}
+        stats = rig.cache.get_dashboard_stats()
+        assert json.loads(stats.model_dump_json())["total_jobs"] == 6
+        assert {project.name for project in stats.projects} == {job.project for job in jobs}
+        for job in jobs:
+            assert rig.cache.delete_job(*job.id)
+        assert rig.cache.list_all_jobs() == []
 
     def test_answers_are_the_callers_own(self, rig: Rig) -> None:
         write_run(rig.status_dir, RUN)
@@ -255,6 +318,32 @@ class TestQueries:
         assert "mine" not in again.config
         assert "mine" not in again.hardware.hosts
         assert rig.cache.get_dashboard_stats().total_checkpoints == 0
+
+    @pytest.mark.parametrize("filters", [*product(("", "p"), ("", "g"), ("", "failed"))])
+    def test_empty_text_is_no_filter(self, rig: Rig, filters: tuple[str, str, str]) -> None:
+        for number, status in enumerate(["running", "failed", "failed", "completed"]):
+            for project in ("p", "q"):
+                names = (project, "gh"[number % 2], "n", f"r{number}")
+                write_run(rig.status_dir, names, status=status)
+        rig.refresh()
+        project, group, status = filters
+        same = (project or None, group or None, status or None)
+        expected = rig.cache.list_all_jobs(*same)
+        assert expected
+        assert rig.cache.list_all_jobs(*filters) == expected
+
+        async def look() -> tuple[list[JobMetadata], JobPage]:
+            async with AsyncJobCache(rig.url, namespace=rig.namespace) as cache:
+                return await cache.list_all_jobs(*filters), await cache.page(*filters, cursor="")
+
+        listed, page = asyncio.run(look())
+        assert (listed, page.jobs, page.total) == (expected, expected, len(expected))
+        first = rig.cache.page(*filters, limit=1, cursor="")
+        assert (first.jobs, first.total) == (expected[:1], len(expected))
+        assert first.cursor is not None
+        # A cursor of the one is a cursor of the other.
+        for other in (filters, same):
+            assert rig.cache.page(*other, limit=200, cursor=first.cursor).jobs == expected[1:]
 
 
 class TestStaleness:

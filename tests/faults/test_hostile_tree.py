@@ -125,7 +125,7 @@ def test_every_good_job_stays_fresh(hostile: Rig) -> None:
         "log fifo",
         "large log",
         "long line",
-        "\udcff\udc80",
+        "\uefff\uef80",
         "line\nbreak\r\x1b[31m",
         "x" * 255,
     }

@@ -135,6 +135,77 @@ def test_ls_filters_and_orders(filled: Rig) -> None:
     ) == ["failed"]
 
 
+def test_empty_text_is_no_filter(filled: Rig) -> None:
+    everything = run_ids(filled)
+    assert run_ids(filled, "--project", "", "--group", "", "--status", "") == everything
+    assert run_ids(filled, "--project", "p", "--group", "", "--status", "") == everything[1:]
+    assert run_ids(filled, "--running", "--status", "", "--project", "") == [LONG[3]]
+    assert run_ids(filled, "--recent", "24", "--project", "") == [LONG[3], "failed"]
+    refused = jobcache(filled, "ls", "--status", "lost")
+    assert_one_line(refused, "jobcache", "lost", code=2)
+
+
+def test_ls_goes_by_pages(valkey_rig: Rig) -> None:
+    start = datetime(2026, 1, 1)
+    for number in range(410):
+        name = "long name" if number == 0 else "n"
+        names = ("p", "g", name, f"r{number:03}")
+        status = "running" if number % 3 else "failed"
+        old = (start + timedelta(seconds=number)).isoformat()
+        write_run(valkey_rig.status_dir, names, status=status, start_time=old)
+    valkey_rig.refresh()
+    ids = [f"r{number:03}" for number in reversed(range(410))]
+    running = [name for name in ids if int(name[1:]) % 3]
+    assert run_ids(valkey_rig, "--all") == ids
+    assert run_ids(valkey_rig, "--limit", "300") == ids[:300]
+    assert run_ids(valkey_rig, "--all", "--running") == running
+    assert run_ids(valkey_rig, "--running", "--limit", "201") == running[:201]
+    assert run_ids(valkey_rig, "--limit", "0") == []
+    heading, *lines = jobcache(valkey_rig, "ls", "--all").stdout.splitlines()
+    assert heading.startswith("ID ")
+    assert len(lines) == 410
+    assert [line.split()[0][-4:] for line in lines if " running " in line] == running
+    completed_at = valkey_rig.cache.freshness().completed_at
+    assert completed_at is not None
+    hours = (completed_at.timestamp() - start.timestamp() - 204.5) / 3600
+    assert run_ids(valkey_rig, "--all", "--recent", str(hours)) == ids[:205]
+    assert run_ids(valkey_rig, "--all", "--recent", str(hours), "--running") == [
+        name for name in ids[:205] if name in running
+    ]
+    listed = valkey_rig.cache.get_recent_jobs(hours, limit=None)
+    assert [job.run_id for job in listed] == ids[:205]
+
+
+def test_ls_holds_no_more_than_a_page(valkey_rig: Rig) -> None:
+    """Of 60 MB of configs."""
+    for number in range(1200):
+        config = {"text": f"{number} " + "x" * 50_000}
+        write_run(valkey_rig.status_dir, ("p", "g", "n", f"r{number}"), config=config)
+    valkey_rig.refresh()
+    for form in ((), ("--json",)):
+        one = peak(valkey_rig, *form, "--limit", "1")
+        assert peak(valkey_rig, *form, "--all") - one < 50_000, form
+
+
+MEASURED = """
+from jobcache.cli import main
+try:
+    main()
+finally:
+    import sys
+    with open("/proc/self/status") as status:
+        sys.stderr.write(next(line.split()[1] for line in status if line.startswith("VmHWM:")))
+"""
+
+
+def peak(rig: Rig, *args: str) -> int:
+    """Kilobytes of memory that ``ls`` takes at most."""
+    target = ("--url", rig.url, "--namespace", rig.namespace)
+    result = run((sys.executable, "-c", MEASURED), *target, "ls", *args)
+    assert result.returncode == 0
+    return int(result.stderr)
+
+
 def test_ls_lists_twenty_unless_told_otherwise(valkey_rig: Rig) -> None:
     for number in range(25):
         write_run(valkey_rig.status_dir, ("p", "g", "n", f"r{number}"))
@@ -208,7 +279,9 @@ def test_no_name_reaches_the_terminal_raw(valkey_rig: Rig) -> None:
         ):
             assert shown in output
             assert not set("\x1b\x07\x9b\u202e\udcff") & set(output)
-    assert answer(valkey_rig, "get", raw)["run_id"] == "r\udcff"
+    told = answer(valkey_rig, "get", raw)
+    assert told["run_id"] == "r\uefff"
+    assert answer(valkey_rig, "get", told["id"])["run_id"] == "r\uefff"
     assert answer(valkey_rig, "ls")["jobs"][0]["group"] == "g\nroot"
     absent = jobcache(valkey_rig, "get", "a/b/c/\x1b[2J")
     assert absent.stderr == "jobcache: no such job: a/b/c/\\x1b[2J\n"
@@ -233,7 +306,7 @@ def test_json_is_strict_where_the_producer_is_not(valkey_rig: Rig) -> None:
     )
     valkey_rig.refresh()
     config = answer(valkey_rig, "get", *LONG)["config"]
-    assert config == {"nan": None, "big": 2**70, "s": "\ud800"}
+    assert config == {"nan": None, "big": 2**70, "s": "\\ud800"}
 
 
 def test_an_absent_job_is_not_found(filled: Rig) -> None:

@@ -102,6 +102,8 @@ def test_the_status_volume_is_read_only(
         "name": volume["name"],
         "mountPath": config["JOBCACHE_STATUS_DIR"],
         "readOnly": True,
+        # Without it, a mount that the host makes anew stays hidden.
+        "mountPropagation": "HostToContainer",
     }
 
 

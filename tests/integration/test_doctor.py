@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from jobcache.cli import doctor
+from jobcache.cli.checkup import Checkup
 from jobcache.keys import Keys
 from jobcache_refresher import Refresher
 from tests.harness import Rig
-from tests.programs import JOBCACHE, run
+from tests.programs import JOBCACHE, run, run_on_terminal
 from tests.servers import RunningServer, running_server
 from tests.trees import write_run
 
@@ -42,6 +46,48 @@ def test_findings_and_no_refresher(valkey_rig: Rig, valkey: RunningServer) -> No
     waited = run(JOBCACHE, "doctor", *target, "--repair", "--timeout", "0.1")
     assert waited.returncode == 3
     assert re.search(r"no refresher audited .* within 0\.1 s", waited.stderr)
+
+
+class Slow(Checkup):
+    """A tenth of a second passes before each step."""
+
+    steps = 0
+
+    def _exchange(self, step: Any, ends: float) -> Any:
+        self.steps += 1
+        time.sleep(0.1)
+        return super()._exchange(step, ends)
+
+
+def test_each_step_has_the_whole_deadline(valkey_rig: Rig) -> None:
+    for number in range(200):
+        write_run(valkey_rig.status_dir, ("p", "g", "n", f"r{number}"))
+    valkey_rig.refresh()
+    with Slow(valkey_rig.url, namespace=valkey_rig.namespace, deadline=1.0) as checkup:
+        report = checkup.examine()
+    assert checkup.steps > 15, "more than a deadline in all"
+    assert (report.jobs, report.findings.total(), report.notes) == (200, 0, [])
+
+
+def test_a_terminal_is_told_how_far_it_is(valkey_rig: Rig) -> None:
+    write_run(valkey_rig.status_dir, ("p", "g", "n", "r"))
+    valkey_rig.refresh()
+    target = ("--url", valkey_rig.url, "--namespace", valkey_rig.namespace)
+    code, shown = run_on_terminal(JOBCACHE, "doctor", *target)
+    assert code == 0
+    assert "examining" in shown
+    assert "1 jobs, " in shown.splitlines()[-1]
+
+
+def test_one_note_of_many_findings(valkey_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        write_run(valkey_rig.status_dir, ("p", "g", "n", f"r{number}"))
+    valkey_rig.refresh()
+    monkeypatch.setattr(doctor, "MOST", 2)
+    with Checkup(valkey_rig.url, namespace=valkey_rig.namespace) as checkup:
+        valkey_rig.refresher.server.ask(b"DEL", valkey_rig.refresher.keys.full(b"status:running"))
+        report = checkup.examine()
+    assert report.notes == ["after 2 findings no job is looked at more closely"]
 
 
 def test_an_absent_cache(valkey: RunningServer, namespace: str) -> None:

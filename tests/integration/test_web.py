@@ -16,12 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
-from jobcache import AsyncJobCache, ConfigError, JobCache, JobStatus
+from jobcache import AsyncJobCache, ConfigError, JobCache, JobMetadata, JobStatus
 from jobcache.keys import Keys
 from jobcache.web import JobApi
 from jobcache_refresher import Refresher
@@ -31,7 +32,7 @@ from jobcache_refresher.demo.workers import WebWorkers
 from tests.conftest import Servers
 from tests.servers import RunningServer, missing
 from tests.tools import free_port, require
-from tests.trees import Names, write_run
+from tests.trees import Names, shown_names, write_run
 
 NAMESPACE = "web"
 ODD_NAMES: list[Names] = [
@@ -88,7 +89,7 @@ def api(server: RunningServer) -> Iterator[Api]:
 class Api:
     """The application in this process, with one event loop for all requests as a worker has."""
 
-    def __init__(self, app: JobApi, cache: AsyncJobCache, *, raises: bool = True) -> None:
+    def __init__(self, app: JobApi | FastAPI, cache: AsyncJobCache, *, raises: bool = True) -> None:
         self._cache = cache
         self._loop = asyncio.Runner()
         transport = httpx.ASGITransport(app, raise_app_exceptions=raises)
@@ -189,11 +190,15 @@ class TestAnswers:
     @pytest.mark.parametrize("names", [*ODD_NAMES, DEFAULT_NAMES], ids=repr)
     def test_any_byte_in_a_path(self, api: Api, names: Names) -> None:
         job = get(api, path_of(*names))
-        assert (job["project"], job["group"], job["name"], job["run_id"]) == names
-        assert job["id"] == "/".join(names)
-        assert ids(get(api, path_of(*names[:3]))) == [job["id"]]
-        query = f"project={quote(os.fsencode(names[0]))}&group={quote(os.fsencode(names[1]))}"
-        assert job["id"] in ids(get(api, f"/api/jobs?{query}"))
+        told = shown_names(names)
+        assert (job["project"], job["group"], job["name"], job["run_id"]) == told
+        assert job["id"] == "/".join(told)
+        # By the bytes of the directory, and by the names that the answer gave.
+        for link in (names, told):
+            assert get(api, path_of(*link))["id"] == job["id"]
+            assert ids(get(api, path_of(*link[:3]))) == [job["id"]]
+            query = f"project={quote(os.fsencode(link[0]))}&group={quote(os.fsencode(link[1]))}"
+            assert job["id"] in ids(get(api, f"/api/jobs?{query}"))
 
     def test_a_job_is_its_fields_and_what_follows_from_them(
         self, api: Api, cache: JobCache
@@ -209,9 +214,33 @@ class TestAnswers:
         assert job["config"] == {
             "nan": None,
             "deep": [{"inf": None}],
-            "lone \udcff": "\ud800",
+            "lone \uefff": "\\ud800",
             "big": 10**30,
         }
+
+    def test_an_application_of_fastapi_lists_any_name(
+        self, server: RunningServer, cache: JobCache
+    ) -> None:
+        app = FastAPI()
+
+        @app.get("/jobs")
+        def jobs() -> list[JobMetadata]:
+            return cache.list_all_jobs(limit=None)
+
+        @app.get("/job")
+        def job(project: str, group: str, name: str, run_id: str) -> JobMetadata | None:
+            return cache.get_job(project, group, name, run_id)
+
+        other = AsyncJobCache(server.url, namespace=NAMESPACE)
+        with closing(Api(app, other)) as client:
+            found = client.get("/jobs").json()
+            named = [(one["project"], one["group"], one["name"], one["run_id"]) for one in found]
+            assert {shown_names(names) for names in ODD_NAMES} < set(named)
+            for names in map(shown_names, ODD_NAMES):
+                query = urlencode(
+                    dict(zip(("project", "group", "name", "run_id"), names, strict=True))
+                )
+                assert client.get(f"/job?{query}").json()["run_id"] == names[3]
 
     def test_fixed_paths_win_over_names(self, api: Api, cache: JobCache) -> None:
         running = ids(get(api, "/api/jobs/running"))
@@ -413,7 +442,7 @@ class TestRefusals:
         [
             ("JOBCACHE_REDIS_URL", "", "JOBCACHE_REDIS_URL"),
             ("JOBCACHE_REDIS_URL", "http://u:secret@h", "JOBCACHE_REDIS_URL=http://u:***@h"),
-            ("JOBCACHE_NAMESPACE", "a b", "JOBCACHE_NAMESPACE: namespace='a b'"),
+            ("JOBCACHE_NAMESPACE", "a b", "JOBCACHE_NAMESPACE='a b'"),
         ],
     )
     def test_bad_configuration_fails_at_start(
@@ -556,7 +585,7 @@ def test_any_byte_reaches_a_job_through_gunicorn(workers: WebWorkers) -> None:
     for names in ODD_NAMES:
         answer = ask(workers, path_of(*names))
         assert answer.status_code == 200
-        assert strict_json(answer.text)["id"] == "/".join(names)
+        assert strict_json(answer.text)["id"] == "/".join(shown_names(names))
     project = quote(os.fsencode(ODD_NAMES[0][0]))
     assert ask(workers, f"/api/jobs?project={project}").json()["total"] == 1
     head = httpx.head(f"{workers.url}/api/jobs", trust_env=False)

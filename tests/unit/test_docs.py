@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,6 +82,31 @@ def test_the_examples_run(
     monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {"__name__": "example"}
     exec(compile(blocks("python")[number], str(README), "exec"), scope)
+
+
+def test_the_examples_pass_a_strict_type_checker(tmp_path: Path) -> None:
+    """As files of a user, who has settings of his own and no plugin."""
+    for number, block in enumerate(blocks("python")):
+        (tmp_path / f"example_{number}.py").write_text(block, "utf-8")
+    options = ("--strict", "--config-file", os.devnull, "--follow-imports", "silent")
+    sources = os.pathsep.join(str(README.parent / name) for name in ("client", "refresher"))
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, "--cache-dir", ".cache", "."],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": sources},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_package_is_installed_from_a_checkout() -> None:
+    """Until it is published: its name may lead to something else."""
+    commands = re.findall(r"pip install ([^\s`]+)", README.read_text("utf-8"))
+    assert len(commands) >= 3
+    for target in commands:
+        assert target.strip("'").startswith("."), target
 
 
 def test_the_make_targets_exist() -> None:

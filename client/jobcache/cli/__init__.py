@@ -116,8 +116,8 @@ def printable(text: str) -> str:
 
 def _escaped(char: str) -> str:
     code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name, as surrogateescape keeps it
-        return f"\\x{code - 0xDC00:02x}"
+    if 0xDC80 <= code <= 0xDCFF or 0xEF80 <= code <= 0xEFFF:  # a byte of a file name: see ids
+        return f"\\x{code & 0xFF:02x}"
     return char.encode("unicode_escape").decode()
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 from redis.exceptions import NoPermissionError
+from rich.console import Console
 
 from jobcache.cache import JobCache
 from jobcache.cli import doctor, printable
@@ -18,13 +22,14 @@ class Checkup(JobCache):
     """A client that looks at the keys themselves."""
 
     def examine(self) -> doctor.Report:
-        """Examine everything that this user may see."""
-        try:
-            return self._answer(doctor.examine(self._source))
-        except CacheUnavailable as error:
-            if not isinstance(error.__cause__, NoPermissionError):
-                raise
-        report = self._answer(doctor.examine(self._source, every_key=False))
+        """Examine everything that this user may see. On a terminal, stderr tells meanwhile how far it is."""
+        with _progress_on(sys.stderr) as progress:
+            try:
+                return self._answer(doctor.examine(self._source, progress=progress))
+            except CacheUnavailable as error:
+                if not isinstance(error.__cause__, NoPermissionError):
+                    raise
+            report = self._answer(doctor.examine(self._source, every_key=False, progress=progress))
         report.notes.append("keys that belong to nothing were not looked for: SCAN is denied")
         return report
 
@@ -38,6 +43,16 @@ class Checkup(JobCache):
         """
         fields = self._answer(doctor.request_audit(self._source, timeout))
         return {name: fields[name] for name in AUDIT_FIELDS if name in fields}
+
+
+@contextmanager
+def _progress_on(stream: TextIO) -> Iterator[Callable[[int, int], None]]:
+    """What tells how far an examination is: a line that is gone at the end, or nothing where nobody looks."""
+    if not stream.isatty():
+        yield lambda done, total: None
+        return
+    with Console(file=stream).status("examining") as status:
+        yield lambda done, total: status.update(f"examining: {done} of {total} jobs")
 
 
 def checkup_document(report: doctor.Report) -> dict[str, Any]:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
 from jobcache.cache import JobCache
 from jobcache.cli import EXIT_CODES, Exit, complain, emit, printable
 from jobcache.cli.checkup import Checkup, checkup_document, show_checkup
-from jobcache.cli.tables import PIPE_WIDTH, Screen, show_age, show_facts, show_job, show_jobs
+from jobcache.cli.tables import PIPE_WIDTH, JobTable, Screen, show_age, show_facts, show_job
 from jobcache.connection.endpoint import Endpoint
-from jobcache.errors import CacheNotReady, ConfigError
+from jobcache.errors import CacheNotReady
 from jobcache.ids import JobId, decode_name
 from jobcache.jsontext import dumps_for_web
-from jobcache.keys import check_namespace
+from jobcache.keys import find_namespace
 from jobcache.models import DashboardStats, Freshness, JobMetadata, JobStatus
+from jobcache.plans.listing import CHUNK
 
 DEADLINE = 3.0
 """Seconds that one exchange with the server may take."""
@@ -58,21 +58,19 @@ class Connection:
         Raises:
             ConfigError: it cannot be used; the message names the flag or the variable.
         """
-        setting, value = "--namespace", self.namespace
-        if value is None:
-            setting, value = "JOBCACHE_NAMESPACE", os.environ.get("JOBCACHE_NAMESPACE") or "default"
-        try:
-            return check_namespace(value)
-        except ConfigError as error:
-            raise ConfigError(f"{setting}{str(error).removeprefix('namespace')}") from None
+        return find_namespace(self.namespace, "--namespace")
 
     def show(self, document: Any, text: Callable[[Screen], str]) -> None:
         """Write the document as JSON, or what a person reads."""
         if self.json:
             emit(dumps_for_web(document).decode() + "\n")
             return
+        emit(text(self.screen()))
+
+    def screen(self) -> Screen:
+        """What a person reads on."""
         terminal = sys.stdout.isatty()
-        emit(text(Screen(shutil.get_terminal_size().columns if terminal else PIPE_WIDTH, terminal)))
+        return Screen(shutil.get_terminal_size().columns if terminal else PIPE_WIDTH, terminal)
 
 
 def _note(context: click.Context, option: click.Parameter, value: Any) -> None:
@@ -105,6 +103,13 @@ def _check_finite(_: click.Context, option: click.Parameter, value: float | None
     if value is not None and not math.isfinite(value * 3600):
         raise click.BadParameter(f"{value} is not a number from 0.", param=option)
     return value
+
+
+class _ChoiceOrNone(click.Choice[str]):
+    """One of the choices, or empty text, which is no filter."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return super().convert(value, param, ctx) if value else ""
 
 
 pass_connection = click.make_pass_decorator(Connection, ensure=True)
@@ -208,7 +213,7 @@ def doctor(connection: Connection, repair: bool, timeout: float) -> int:
 @click.option("--group", help="Only of groups with this name.")
 @click.option(
     "--status",
-    type=click.Choice([status.value for status in JobStatus]),
+    type=_ChoiceOrNone([status.value for status in JobStatus]),
     help="Only with this status.",
 )
 @click.option(
@@ -231,21 +236,17 @@ def doctor(connection: Connection, repair: bool, timeout: float) -> int:
 @pass_connection
 def ls(connection: Connection, /, limit: int, every: bool, **filters: Any) -> None:
     """List jobs, newest start first. A stale one says it runs, but is not heard of any more."""
-    wanted = Wanted(limit=None if every else limit, **filters)
-    cache = connection.cache()
-    jobs = wanted.jobs(cache)
-    fresh = cache.last_freshness
-    assert fresh is not None
-    document = {
-        "jobs": [_job_document(job) for job in jobs],
-        "freshness": fresh.model_dump(mode="json"),
-    }
-
-    def text(screen: Screen) -> str:
-        table = show_jobs(jobs, screen)
-        return table + _footer(wanted.more(cache, len(jobs)), fresh) if screen.terminal else table
-
-    connection.show(document, text)
+    found = Wanted(limit=None if every else limit, **filters).pages(connection.cache())
+    if connection.json:
+        _emit_listing(found)
+        return
+    screen = connection.screen()
+    table = JobTable(screen)
+    for page in found:
+        if shown := table.show(page.jobs):
+            emit(shown)
+    if screen.terminal:
+        emit(_footer(page.more, page.freshness))
 
 
 @root.command()
@@ -297,7 +298,7 @@ def invalidate(connection: Connection, job: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which jobs ``ls`` lists."""
+    """Which jobs ``ls`` lists. Empty text is no filter."""
 
     project: str | None
     group: str | None
@@ -306,36 +307,58 @@ class Wanted:
     recent: float | None
     limit: int | None
 
-    def jobs(self, cache: JobCache) -> list[JobMetadata]:
-        """The jobs, newest start first.
+    def pages(self, cache: JobCache) -> Iterator[Listed]:
+        """The jobs, newest start first, a page at a time: at least one, which may be empty.
 
         Raises:
             click.UsageError: the options contradict each other.
         """
-        if self.running and self.status not in (None, JobStatus.RUNNING.value):
-            raise click.UsageError(f"--running excludes --status {self.status}.")
-        if self.recent is None and not self.running:
-            return cache.list_all_jobs(self.project, self.group, self.status, self.limit)
-        if self.recent is None:
-            found = cache.get_running_jobs()
-        else:
-            filtered = self.running or self.project or self.group or self.status
-            found = cache.get_recent_jobs(self.recent, None if filtered else self.limit)
-        return [job for job in found if self._matches(job)][: self.limit]
+        status = self.status or None
+        if self.running and status not in (None, JobStatus.RUNNING.value):
+            raise click.UsageError(f"--running excludes --status {status}.")
+        if self.running:
+            status = JobStatus.RUNNING.value
+        listed, cursor = 0, None
+        while True:
+            left = CHUNK if self.limit is None else self.limit - listed
+            # A page of running ones may hold any number of stale ones.
+            size = CHUNK if self.running else max(1, min(CHUNK, left))
+            page = cache.page(self.project, self.group, status, size, cursor)
+            recent = [job for job in page.jobs if self._is_recent(job, page.freshness)]
+            jobs = [job for job in recent if not (self.running and job.is_stale)][:left]
+            listed += len(jobs)
+            full = listed == self.limit
+            counted = full and self.recent is None and not self.running
+            yield Listed(jobs, page.total - listed if counted else 0, page.freshness)
+            cursor = page.cursor
+            if cursor is None or full or len(recent) < len(page.jobs):
+                return
 
-    def more(self, cache: JobCache, listed: int) -> int:
-        """How many jobs the limit left out, as far as a look at the indexes tells."""
-        if self.recent is not None or self.running or listed != self.limit:
-            return 0
-        return cache.page(self.project, self.group, self.status, limit=1).total - listed
+    def _is_recent(self, job: JobMetadata, fresh: Freshness) -> bool:
+        if self.recent is None or fresh.completed_at is None:
+            return True
+        oldest = fresh.completed_at.timestamp() - self.recent * 3600
+        return job.started_at is not None and job.started_at.timestamp() >= oldest
 
-    def _matches(self, job: JobMetadata) -> bool:
-        return (
-            self.project in (None, job.project)
-            and self.group in (None, job.group)
-            and self.status in (None, job.status.value)
-            and not (self.running and (job.status is not JobStatus.RUNNING or job.is_stale))
-        )
+
+class Listed(NamedTuple):
+    """A page of ``ls``."""
+
+    jobs: list[JobMetadata]
+    more: int
+    """How many jobs the limit left out, as far as a look at the indexes tells."""
+    freshness: Freshness
+
+
+def _emit_listing(pages: Iterable[Listed]) -> None:
+    """Write the pages as one JSON document, of which never more than a page is in memory."""
+    opening = between = '{"jobs":['
+    for page in pages:
+        for job in page.jobs:
+            emit(between + dumps_for_web(_job_document(job)).decode())
+            between = ","
+    freshness = dumps_for_web(page.freshness.model_dump(mode="json")).decode()
+    emit(f'{"" if between == "," else opening}],"freshness":{freshness}}}\n')
 
 
 def _job_id(names: tuple[str, ...]) -> JobId:

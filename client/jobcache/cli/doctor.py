@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
@@ -92,17 +92,27 @@ _Wanted = tuple[bytes, Sequence[Entry]]
 """A job's path, and the entries whose scores are asked for."""
 
 
-def examine(source: Source, *, every_key: bool = True) -> Plan[Report]:
-    """Examine a namespace.
+def examine(
+    source: Source,
+    *,
+    every_key: bool = True,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Plan[Report]:
+    """Examine a namespace. However much it holds, the deadline is for each step.
 
     Args:
         source: where.
         every_key: whether to look for keys that belong to nothing, too; that takes the right to SCAN.
+        progress: told how many of about how many jobs are examined.
 
     Raises:
         CacheNotReady: it is being built, now or after the examination began.
     """
-    return (yield from _Examination(source).perform(every_key))
+    return (yield from _Examination(source, progress).perform(every_key))
+
+
+def _ask(*command: bytes | int) -> Ask:
+    return Ask(command, renews=True)
 
 
 def request_audit(source: Source, timeout: float) -> Plan[dict[str, str]]:
@@ -127,8 +137,9 @@ def request_audit(source: Source, timeout: float) -> Plan[dict[str, str]]:
 
 
 class _Examination:
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, progress: Callable[[int, int], None]) -> None:
         self._source = source
+        self._progress = progress
         self._keys = source.keys
         self._report = Report()
         self._seen: set[bytes] = set()
@@ -141,14 +152,14 @@ class _Examination:
 
     def perform(self, every_key: bool) -> Plan[Report]:
         report = self._report
-        kind = yield Ask((b"TYPE", self._keys.meta))
+        kind = yield _ask(b"TYPE", self._keys.meta)
         if kind not in {b"hash", b"none"}:
             report.add("key of a wrong type", b"meta")
             return report
         fixed = [row.key.encode() for row in names.KEY_TABLE if "<" not in row.key]
         made = yield from self._look_at_keys(fixed)
         if made[names.JOBS].type == "zset":
-            yield from self._walk_jobs()
+            yield from self._walk_jobs(made[names.JOBS].size)
         suspects = yield from self._judge_sizes({*self._sizes, *fixed, *_ALWAYS})
         if every_key:
             suspects |= yield from self._walk_keys()
@@ -161,9 +172,10 @@ class _Examination:
 
     # Jobs
 
-    def _walk_jobs(self) -> Generator[Step, Any, None]:
+    def _walk_jobs(self, total: int) -> Generator[Step, Any, None]:
         cursor = b"0"
         while True:
+            self._progress(len(self._seen), total)
             cursor, found = yield self._members(names.JOBS, cursor)
             paths = dict.fromkeys(path for path in found[::2] if path not in self._seen)
             yield from self._examine_jobs([path for path in paths if _is_path(path)])
@@ -187,7 +199,9 @@ class _Examination:
     def _examine_closely(self, path: bytes) -> Generator[Step, Any, None]:
         """Until two looks at one job saw the same revision: the second then saw its entries at that one."""
         if self._report.findings.total() >= MOST:
-            self._report.notes.append(f"after {MOST} findings no job is looked at more closely")
+            note = f"after {MOST} findings no job is looked at more closely"
+            if note not in self._report.notes:
+                self._report.notes.append(note)
             self._seen.add(path)
             return
         entries: list[Entry] = []
@@ -240,8 +254,8 @@ class _Examination:
         suspects: set[bytes] = set()
         cursor, prefix = b"0", self._keys.prefix
         while True:
-            cursor, found = yield Ask(
-                (b"SCAN", cursor, b"MATCH", prefix + b"*", b"COUNT", KEYS_PER_STEP)
+            cursor, found = yield _ask(
+                b"SCAN", cursor, b"MATCH", prefix + b"*", b"COUNT", KEYS_PER_STEP
             )
             keys = {key.removeprefix(prefix) for key in found}
             hashes = {key for key in keys if key.startswith(names.JOB_PREFIX)}
@@ -281,7 +295,7 @@ class _Examination:
     def _walk_index(self, index: bytes) -> Generator[Step, Any, None]:
         """Find members that stand for nothing, and jobs that only this index knows."""
         cursor = b"0"
-        while (yield Ask((b"TYPE", self._keys.full(index)))) == b"zset":
+        while (yield _ask(b"TYPE", self._keys.full(index))) == b"zset":
             cursor, found = yield self._members(index, cursor)
             for some in _chunks(dict.fromkeys(found[::2]), JOBS_PER_STEP):
                 if _is_list(index):
@@ -327,11 +341,11 @@ class _Examination:
         """Sum the chips of fresh running jobs while nobody writes."""
         wanted = (b"epoch", b"generation", b"completed_at", b"stale_after", b"active_chips")
         for _ in range(ATTEMPTS):
-            before = yield Ask((b"HMGET", self._keys.meta, *wanted))
+            before = yield _ask(b"HMGET", self._keys.meta, *wanted)
             if None in before[2:4]:
                 return
             total = yield from self._sum_chips(float(before[2]) - float(before[3]))
-            after = yield Ask((b"HMGET", self._keys.meta, *wanted))
+            after = yield _ask(b"HMGET", self._keys.meta, *wanted)
             if before == after:
                 if int(after[4] or 0) != total:
                     self._report.add(
@@ -344,10 +358,8 @@ class _Examination:
     def _sum_chips(self, since: float) -> Generator[Step, Any, int]:
         total = first = 0
         while True:
-            paths: list[bytes] = yield Ask(
-                (b"ZRANGEBYSCORE", self._keys.running, repr(since), b"+inf")
-                + (b"LIMIT", first, KEYS_PER_STEP)
-            )
+            window = (repr(since).encode(), b"+inf", b"LIMIT", first, KEYS_PER_STEP)
+            paths: list[bytes] = yield _ask(b"ZRANGEBYSCORE", self._keys.running, *window)
             standings = yield from self._look_at_jobs([(path, ()) for path in paths])
             total += sum(_chips(one, since) for one in standings)
             if len(paths) < KEYS_PER_STEP:
@@ -357,7 +369,7 @@ class _Examination:
     # Steps
 
     def _members(self, index: bytes, cursor: bytes) -> Ask:
-        return Ask((b"ZSCAN", self._keys.full(index), cursor, b"COUNT", KEYS_PER_STEP))
+        return _ask(b"ZSCAN", self._keys.full(index), cursor, b"COUNT", KEYS_PER_STEP)
 
     def _look_at_jobs(self, wanted: Sequence[_Wanted]) -> Generator[Step, Any, list[_Standing]]:
         if not wanted:
@@ -374,7 +386,7 @@ class _Examination:
             args += [names.job_key(path), len(entries)]
             for entry in entries:
                 args += [entry.key, entry.member]
-        reply = yield Run(_script(), (self._keys.meta,), tuple(args))
+        reply = yield Run(_script(), (self._keys.meta,), tuple(args), renews=True)
         Header(reply[0]).require_ready(self._source.where)
         return reply[1], [_read_standing(one) for one in reply[2]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from rich.console import Console, RenderableType
 from rich.style import Style
@@ -85,16 +85,62 @@ _LAYOUTS = (
 """From the widest to the narrowest. An id is never cut or folded: it is there to be copied."""
 
 
-def show_jobs(jobs: Sequence[JobMetadata], screen: Screen) -> str:
-    """A table of jobs that fits the screen; on a narrow one, a job takes two lines."""
-    rows = [_row(job) for job in jobs]
-    layout = next((one for one in _LAYOUTS if _width(one, rows) <= screen.width), _LAYOUTS[-1])
-    if not layout.id_above:
-        return screen.render(_table(layout.columns, rows))
-    beside = screen._replace(width=max(1, screen.width - GAP))
-    facts = beside.render(_table(layout.columns, rows)).splitlines()
-    ids = ["ID", *(row.id for row in rows)]
-    return "".join(f"{name}\n{' ' * GAP}{line}\n" for name, line in zip(ids, facts, strict=True))
+class JobTable:
+    """A table of jobs that fits the screen, written a page at a time; on a narrow screen, a job takes two lines.
+
+    Columns are as wide as what was shown so far needs.
+    """
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._widths = {name: len(title) for name, title in _TITLES.items()}
+        self._layout: _Layout | None = None
+        """Of the page before."""
+
+    def show(self, jobs: Sequence[JobMetadata]) -> str:
+        """The next page; the first one has a heading, also if it is empty."""
+        rows = [_row(job) for job in jobs]
+        for name in _TITLES:
+            cells = (_cells(getattr(row, name)) for row in rows)
+            self._widths[name] = max([self._widths[name], *cells])
+        layout = self._choose_layout() if rows or self._layout is None else self._layout
+        heading, self._layout = layout != self._layout, layout
+        if not rows and not heading:
+            return ""
+        if not layout.id_above:
+            return self._screen.render(self._table(layout, rows, heading))
+        beside = self._screen._replace(width=max(1, self._screen.width - GAP))
+        facts = beside.render(self._table(layout, rows, heading)).splitlines()
+        ids = [*(["ID"] if heading else []), *(row.id for row in rows)]
+        return "".join(
+            f"{name}\n{' ' * GAP}{line}\n" for name, line in zip(ids, facts, strict=True)
+        )
+
+    def _choose_layout(self) -> _Layout:
+        return next(
+            (one for one in _LAYOUTS if self._width(one) <= self._screen.width), _LAYOUTS[-1]
+        )
+
+    def _width(self, layout: _Layout) -> int:
+        columns = [self._widths[name] for name in layout.columns]
+        return sum(columns) + GAP * (len(columns) - 1 + layout.id_above)
+
+    def _table(self, layout: _Layout, rows: Iterable[_Row], heading: bool) -> Table:
+        table = Table(
+            box=None,
+            padding=(0, GAP, 0, 0),
+            pad_edge=False,
+            header_style="bold",
+            show_header=heading,
+        )
+        for name in layout.columns:
+            justify: Literal["right", "left"] = "right" if name in _RIGHT else "left"
+            width = self._widths[name]
+            table.add_column(_TITLES[name], justify=justify, no_wrap=True, min_width=width)
+        for row in rows:
+            # As Text, since a name may look like markup.
+            table.add_row(*(_as_text(getattr(row, name)) for name in layout.columns))
+        return table
 
 
 def show_job(job: JobMetadata, screen: Screen) -> str:
@@ -156,26 +202,8 @@ def _link(text: str | None, address: str | None) -> Text:
     return Text(printable(text), Style(link=address) if safe else "")
 
 
-def _width(layout: _Layout, rows: Iterable[_Row]) -> int:
-    columns = [
-        max([len(_TITLES[name]), *(_cells(getattr(row, name)) for row in rows)])
-        for name in layout.columns
-    ]
-    return sum(columns) + GAP * (len(columns) - 1 + layout.id_above)
-
-
 def _cells(content: str | Text) -> int:
     return (content if isinstance(content, Text) else Text(content)).cell_len
-
-
-def _table(columns: Iterable[str], rows: Iterable[_Row]) -> Table:
-    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
-    for name in columns:
-        table.add_column(_TITLES[name], justify="right" if name in _RIGHT else "left", no_wrap=True)
-    for row in rows:
-        # As Text, since a name may look like markup.
-        table.add_row(*(_as_text(getattr(row, name)) for name in columns))
-    return table
 
 
 def _pairs(facts: Mapping[str, str | Text]) -> Table:

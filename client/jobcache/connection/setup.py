@@ -10,7 +10,7 @@ from jobcache.connection.connect import pool_size
 from jobcache.connection.endpoint import Endpoint
 from jobcache.connection.execute import Executor, Observer
 from jobcache.errors import ConfigError
-from jobcache.keys import Keys
+from jobcache.keys import Keys, find_namespace
 from jobcache.plans.lastgood import LastGood, check_stale_if_error
 from jobcache.plans.memo import Memo
 from jobcache.plans.source import Source
@@ -30,7 +30,7 @@ class Setup:
         self,
         url: str | None,
         *,
-        namespace: str,
+        namespace: str | None,
         deadline: float,
         ready_timeout: float,
         max_connections: int,
@@ -42,6 +42,7 @@ class Setup:
         replica_url: str | None,
     ) -> None:
         _refuse_replicas(replica_url)
+        namespace = find_namespace(namespace)
         self.endpoint = Endpoint.find(url, namespace=namespace, password_file=password_file)
         where = f"namespace {namespace!r} at {self.endpoint.shown}"
         self.source = Source(Keys(namespace), where, Memo(memo_bytes))

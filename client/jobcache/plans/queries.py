@@ -42,18 +42,29 @@ MOST_RUNNING_READ = 100
 
 
 def read_status(status: JobStatus | str | None) -> JobStatus | None:
-    """The status a caller means.
+    """The status a caller means; empty text is none.
 
     Raises:
         ValueError: it is none of the statuses.
     """
-    if status is None:
+    if not status:
         return None
     try:
         return JobStatus(status)
     except ValueError:
         known = ", ".join(one.value for one in JobStatus)
         raise ValueError(f"status={status!r}: use one of {known}") from None
+
+
+def read_filters(
+    project: str | None, group: str | None, status: JobStatus | str | None
+) -> tuple[str | None, str | None, JobStatus | None]:
+    """The filters a caller means. Empty text is no filter, as an HTML form sends it.
+
+    Raises:
+        ValueError: the status is none of the statuses.
+    """
+    return project or None, group or None, read_status(status)
 
 
 def check_limit(limit: int | None) -> int | None:
@@ -75,7 +86,8 @@ def list_all_jobs(
     limit: int | None,
 ) -> Plan[Answer[list[JobMetadata]]]:
     """Jobs that match the filters, newest start first."""
-    limit, wanted = check_limit(limit), read_status(status)
+    check_limit(limit)
+    project, group, wanted = read_filters(project, group, status)
     if not _can_match(project, group):
         return (yield from _nothing(source))
     return (yield from list_jobs(source, filter_indexes(project, group, wanted), limit))
@@ -92,8 +104,8 @@ def page(
     """One page of what the filters match."""
     if not 1 <= limit <= CHUNK:
         raise ValueError(f"limit={limit}: a page holds 1 to {CHUNK} jobs")
-    wanted = read_status(status)
-    after = None if cursor is None else Cursor.read(cursor)
+    project, group, wanted = read_filters(project, group, status)
+    after = Cursor.read(cursor) if cursor else None
     if not _can_match(project, group):
         nothing = yield from _nothing(source)
         return Answer(_build_empty_page, nothing.header)

@@ -47,7 +47,7 @@ def _job_fields(job: JobMetadata) -> dict[str, Any]:
 def json_fields(model: BaseModel) -> dict[str, Any]:
     """The fields of a flat model, times as text.
 
-    ``model_dump()`` would copy every config, and in JSON mode replace the bytes in its keys that are no UTF-8.
+    ``model_dump()`` would copy every config.
     """
     return _with_texts_of_times(model)
 

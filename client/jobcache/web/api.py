@@ -13,7 +13,6 @@ from starlette.types import Receive, Scope, Send
 
 from jobcache.aio import AsyncJobCache
 from jobcache.errors import CacheNotReady, CacheUnavailable, ConfigError, SchemaMismatch
-from jobcache.keys import check_namespace
 from jobcache.models import Freshness
 from jobcache.plans.cursor import Cursor
 from jobcache.plans.lastgood import check_stale_if_error
@@ -101,9 +100,7 @@ class JobApi:
     @property
     def _cache(self) -> AsyncJobCache:
         if self._configured is None:
-            self._configured = AsyncJobCache(
-                namespace=_configured_namespace(), stale_if_error=_configured_stale_if_error()
-            )
+            self._configured = AsyncJobCache(stale_if_error=_configured_stale_if_error())
         return self._configured
 
     # Endpoints
@@ -207,10 +204,3 @@ def _configured_stale_if_error() -> float | None:
         raise ConfigError(
             f"{STALE_IF_ERROR_VARIABLE}={text!r}: use a number of seconds from 0, or leave it empty"
         ) from None
-
-
-def _configured_namespace() -> str:
-    try:
-        return check_namespace(os.environ.get("JOBCACHE_NAMESPACE") or "default")
-    except ConfigError as error:
-        raise ConfigError(f"JOBCACHE_NAMESPACE: {error}") from None

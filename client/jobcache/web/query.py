@@ -11,8 +11,6 @@ from urllib.parse import quote, unquote_to_bytes
 from starlette.requests import Request
 from starlette.types import Scope
 
-from jobcache.ids import decode_name
-
 T = TypeVar("T")
 
 
@@ -78,4 +76,5 @@ def path_names(request: Request) -> list[str]:
 
 
 def _decode(encoded: bytes) -> str:
-    return decode_name(unquote_to_bytes(encoded))
+    # Not decode_name: a link holds a name as an answer gave it, or the bytes of its directory. Calls take both.
+    return unquote_to_bytes(encoded).decode("utf-8", "surrogateescape")

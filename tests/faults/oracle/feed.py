@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
-from jobcache.ids import JobId
 from tests.faults.oracle.faults import HIDES
 from tests.faults.oracle.place import Place
 from tests.faults.oracle.watcher import Watcher
-from tests.trees import Names
 
 
 class Feed(Watcher):
@@ -31,8 +30,7 @@ class Feed(Watcher):
 
     def _judge(self, at: float, path: bytes) -> None:
         world, journal = self.place.world, self.place.journal
-        job = JobId.from_path(path)
-        names: Names = (job.project, job.group, job.name, job.run_id)
+        names: Any = tuple(os.fsdecode(path).split("/"))
         journal.count("deletions")
         if not world.was_away(names, at):
             journal.violate(

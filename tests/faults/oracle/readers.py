@@ -15,7 +15,7 @@ from tests.faults.oracle.forger import FORGED
 from tests.faults.oracle.place import NAMESPACE, Place
 from tests.faults.oracle.server import FragileServer
 from tests.faults.oracle.world import Standing
-from tests.trees import Names
+from tests.trees import Names, shown_names
 
 GRACE = 0.2
 """Seconds beyond its deadline that a read may take."""
@@ -210,10 +210,10 @@ class Reader(threading.Thread):
         # Until an audit finds what was lost, it is missing.
         due = {} if world.loss_explains(time.time(), UNNOTICED) else expected.due
         for names, standing in due.items():
-            if names not in shown and world.is_still_there(names, standing):
+            if shown_names(names) not in shown and world.is_still_there(names, standing):
                 since = max(0.0, standing.since - journal.began)
                 journal.violate("a", f"{names}, on disk since {since:.3f} s, is missing {said}")
         for names, at in expected.away.items():
-            if names in shown and world.is_still_dismissed(names, at):
+            if shown_names(names) in shown and world.is_still_dismissed(names, at):
                 gone = at - journal.began
                 journal.violate("h", f"{names}, deleted by a client at {gone:.3f} s, shows {said}")
