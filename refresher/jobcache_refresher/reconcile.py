@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from redis.exceptions import ResponseError
@@ -27,6 +28,11 @@ log = logging.getLogger(__name__)
 
 FOLLOWING = 0.2
 """Seconds that a standby reads at a time, before it asks for the lease again."""
+MISSED_SCANS = 3
+"""Poll intervals, or times that the slowest of the last scans took, without a completed scan that make it overdue."""
+LAST_SCANS = 10
+LEAST_OVERDUE = 1.0
+"""Seconds without a completed scan that are never too long, however short the poll interval is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,10 @@ class Reconciler:
         self._holding = False
         """Whether deletions wait for an operator, or for all that vanished to come back."""
         self._completed_at: float | None = None
+        self._seconds: deque[float] = deque(maxlen=LAST_SCANS)
+        """How long the last completed scans took."""
+        self._due_by = float("inf")
+        """Monotonic time by which a scan should complete, or tell how far it is."""
         self._memory_is_current = False
         """Whether nobody else can have led since the last completed refresh."""
         self._follows = False
@@ -120,6 +130,7 @@ class Reconciler:
             SchemaMismatch: a newer version of jobcache wrote it.
         """
         self._auditor.begin()
+        self._expect_scan()
         published = self._store.open()
         self._doubt(self._pending)
         self._doubt(self._contested)
@@ -146,6 +157,7 @@ class Reconciler:
         Raises:
             redis.RedisError: the server failed.
         """
+        self.status.degraded = None  # whoever leads tells how the cache is
         try:
             self._store.mirror.follow(FOLLOWING)
             if self._store.mirror.is_whole:
@@ -184,7 +196,38 @@ class Reconciler:
     def doubt_memory(self) -> None:
         """Another refresher led, or may have: what this one remembers may be old."""
         self._memory_is_current = False
-        self._say(None)
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether a scan should have completed by now, and does not tell how far it is."""
+        return self._clock.monotonic() > self._due_by
+
+    def tell_progress(self, fields: Mapping[str, str]) -> None:
+        """Tell readers that a scan is under way, and how far it is: it may be slow, but it is not overdue.
+
+        Raises:
+            FencedError, EpochError: the cache is no longer this refresher's, or was lost.
+            redis.RedisError: the server failed.
+        """
+        if not self.is_overdue:
+            self._expect_scan()
+        self._store.report(fields)
+
+    @property
+    def overdue_after(self) -> float:
+        """Seconds without a completed scan, or a word of one under way, that are too long."""
+        poll = float(self._identity["poll_interval"])
+        slowest = max(self._seconds, default=0.0)
+        return max(MISSED_SCANS * poll, poll + MISSED_SCANS * slowest, LEAST_OVERDUE)
+
+    def _expect_scan(self) -> None:
+        self._due_by = self._clock.monotonic() + self.overdue_after
+
+    @property
+    def _told(self) -> dict[str, str]:
+        """What every completed refresh says of this refresher."""
+        overdue_after = f"{self.overdue_after:.3f}"
+        return {**self._identity, **self._auditor.report, "overdue_after": overdue_after}
 
     def rebuild(self) -> None:
         """Begin a new epoch, to be filled from memory and from the tree."""
@@ -281,12 +324,9 @@ class Reconciler:
         self._completed_at = self._store.complete(
             place,
             self._settings.stale_after,
-            {
-                **self._identity,
-                **self._auditor.report,
-                **self._state(self.status.degraded or ""),
-            },
+            {**self._told, **self._state(self.status.degraded or "")},
         )
+        self._expect_scan()
         return self._store.place()
 
     def _doubt(self, paths: dict[bytes, Fields] | list[bytes]) -> None:
@@ -444,12 +484,12 @@ class Reconciler:
                 f"'jobcache-refresher release'"
             )
         self._say(reason or None)
-        return self._store.complete(
+        self._seconds.append(seconds)
+        completed_at = self._store.complete(
             place,
             self._settings.stale_after,
             {
-                **self._identity,
-                **self._auditor.report,
+                **self._told,
                 **self._state(reason),
                 "errors": str(scan.errors),
                 "held": str(held),
@@ -460,6 +500,8 @@ class Reconciler:
                 "total": "",
             },
         )
+        self._expect_scan()
+        return completed_at
 
     @staticmethod
     def _state(reason: str) -> dict[str, str]:

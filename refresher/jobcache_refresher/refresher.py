@@ -40,7 +40,7 @@ STANDBY_INTERVAL = 0.5
 RETRY_INTERVAL = 1.0
 """Seconds to wait after Redis failed."""
 REPORT_INTERVAL = 1.0
-"""Seconds between two reports of how far a scan of everything is."""
+"""Seconds between two reports of how far a scan is, at most."""
 CLOSING_TIME = 3.0
 """Seconds that a refresh under way may take to end when the refresher is stopped."""
 
@@ -101,7 +101,9 @@ class Refresher:
             self._on_progress,
             lambda: fs_type_of(self.settings.status_dir),
         )
-        self._patient = PatientScanner(self._scanner, self.settings.hang_timeout, self._stop, clock)
+        self._patient = PatientScanner(
+            self._scanner, self.settings.hang_timeout, self._stop, clock, self._report
+        )
         self._reconciler = Reconciler(
             self.settings, self._store, self._scanner, self._patient, self._holder, clock
         )
@@ -112,6 +114,8 @@ class Refresher:
         self._threads: list[threading.Thread] = []
         self._end_metrics: Callable[[], None] = _nothing
         self._next_report = float("inf")
+        self._examined: dict[str, str] | None = None
+        """How far a scan of everything is, for ``meta``; None while no such scan is under way."""
 
     @classmethod
     def of(
@@ -123,8 +127,10 @@ class Refresher:
     @property
     def status(self) -> Status:
         """How it is doing."""
-        self._reconciler.status.leads = self.leads
-        return self._reconciler.status
+        status = self._reconciler.status
+        status.leads = self.leads
+        status.overdue = status.leads and self._reconciler.is_overdue
+        return status
 
     @property
     def jobs(self) -> int:
@@ -329,8 +335,10 @@ class Refresher:
 
     def _refresh(self, errand: Errand) -> None:
         self._reconciler.describe(**self._agenda.description)
-        # Only a scan of everything takes long enough for anybody to ask how far it is.
-        self._next_report = errand.began if errand.scope is Scope.RELIST else float("inf")
+        # Only a scan of everything is asked how far it is; any other just shows that it goes on.
+        is_whole = errand.scope is Scope.RELIST
+        self._examined = {} if is_whole else None
+        self._next_report = errand.began + (0.0 if is_whole else self._report_interval)
         try:
             believed = self._reconciler.refresh(errand.scope, errand.wanted)
         except BaseException:
@@ -350,6 +358,7 @@ class Refresher:
         if self._leads:
             self._leads = False
             self._reconciler.status.leadership_lost += 1
+            self._reconciler.status.forget_scan()
             log.warning("leading no more, and writing nothing: %s", why)
 
     def _give_up_lease(self) -> None:
@@ -376,11 +385,19 @@ class Refresher:
             raise StoppedError("stopped in the middle of a scan")
         if self._progress is not None:
             self._progress(done, total)
+        if self._examined is not None:
+            self._examined = {"scanned": str(done), "total": str(total)}
+
+    @property
+    def _report_interval(self) -> float:
+        return min(REPORT_INTERVAL, self._reconciler.overdue_after / 3)
+
+    def _report(self) -> None:
         now = self._clock.monotonic()
         if now >= self._next_report:
-            self._next_report = now + REPORT_INTERVAL
+            self._next_report = now + self._report_interval
             try:
-                self._store.report({"scanned": str(done), "total": str(total)})
+                self._reconciler.tell_progress(self._examined or {})
             except (RedisError, OSError, FencedError, EpochError) as error:
                 log.debug("progress was not reported: %s", error)
 

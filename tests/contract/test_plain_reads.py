@@ -453,7 +453,7 @@ class TestTravel:
         assert [key[-3:-1] for key in read] == ["r3"]
         sent.clear()
         valkey_plain.cache.list_all_jobs()
-        assert [verbs(step) for step in sent] == [[b"HMGET", b"TIME"]]
+        assert [verbs(step) for step in sent] == [[b"HMGET", b"TYPE", b"TIME"]]
 
     def test_each_page_of_a_long_answer_has_a_deadline_of_its_own(
         self, valkey_plain: Rig, monkeypatch: pytest.MonkeyPatch
@@ -554,9 +554,9 @@ class TestFailures:
 class Scriptless:
     """A server without scripts, which answers a header, and a ``TIME`` as often as it is well."""
 
-    HEADER = b"*8\r\n" + b"".join(
+    HEADER = b"*11\r\n" + b"".join(
         b"$-1\r\n" if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
-        for value in (b"1", b"e", b"7", b"ready", None, b"1", b"300", b"/s")
+        for value in (b"1", b"e", b"7", b"ready", None, b"1", b"300", b"/s", None, None, None)
     )
     TIME = b"*2\r\n$1\r\n5\r\n$1\r\n0\r\n"
 
@@ -639,7 +639,7 @@ class TestRefusals:
         traits = ServerTraits()
         step = Run(read_script("freshness"), (b"meta",))
         asked = self.converse(step, traits, message)
-        assert asked[-1] == (b"HMGET", b"TIME")
+        assert asked[-1] == (b"HMGET", b"TYPE", b"TIME")
         assert not traits.scripts
         assert self.converse(step, traits, message) == asked[-1:]
 
@@ -684,7 +684,7 @@ class TestRefusals:
                 if asked[-1][0].startswith(only):
                     sent = talk.throw(ResponseError(refusal))
                 else:
-                    sent = talk.send([[None] * 8, [b"1", b"2"]])
+                    sent = talk.send([[None] * len(META_FIELDS), b"none", [b"1", b"2"]])
             except StopIteration:
                 return asked
 

@@ -216,7 +216,7 @@ def test_plain_commands_that_meet_two_replicas() -> None:
     row = [b"10", *(None for _ in JOB_FIELDS)]
     step = next(reading)
     for _ in range(2 * ATTEMPTS):
-        assert len(step.commands) == 4
-        step = reading.send([fields, now, row, [EPOCH, b"9"]])
+        assert len(step.commands) == 5
+        step = reading.send([fields, b"string", now, row, [EPOCH, b"9"]])
     with pytest.raises(StopIteration):
-        reading.send([fields, now, row, [EPOCH, b"11"]])
+        reading.send([fields, b"string", now, row, [EPOCH, b"11"]])

@@ -101,7 +101,8 @@ class _Look:
     def _ask_together(self, commands: Sequence[Command]) -> Generator[AskAll, Any, list[Any]]:
         together = [*commands]
         if not self.head:
-            together[:0] = (b"HMGET", self._meta, *META_FIELDS), (b"TIME",)
+            lease = self._meta.removesuffix(b"meta") + b"lease"
+            together[:0] = (b"HMGET", self._meta, *META_FIELDS), (b"TYPE", lease), (b"TIME",)
         if commands:
             together.append((b"HMGET", self._meta, b"epoch", b"generation"))
         if not together:
@@ -109,8 +110,8 @@ class _Look:
         replies: list[Any] = yield AskAll(tuple(together), self._renews)
         self._renews = False
         if not self.head:
-            fields, time, *replies = replies
-            self.head = [*fields, time]
+            fields, lease_type, time, *replies = replies
+            self.head = [*fields, lease_type, time]
         if commands:
             epoch, generation = replies.pop()
             if epoch != self.head[1] or (generation != self.head[2] and not self._settles):
