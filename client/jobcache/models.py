@@ -143,7 +143,8 @@ class CacheState(str, Enum):  # noqa: UP042 - as JobStatus
     """A first scan is under way; queries raise ``CacheNotReady``."""
     READY = "ready"
     DEGRADED = "degraded"
-    """Answers are whole but may be old: the refresher cannot read the status directory, or Redis does not answer."""
+    """Answers are whole but may be old: the refresher cannot read the status directory, its next scan is overdue, or
+    Redis does not answer."""
 
 
 class Freshness(BaseModel):

@@ -15,6 +15,7 @@ from jobcache_refresher.agenda import WorkItem
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.deletions import DeletionPolicy
 from jobcache_refresher.ledger import Ledger, PathState
+from jobcache_refresher.overdue import NextScan
 from jobcache_refresher.publish.audit import FEW, Auditor
 from jobcache_refresher.publish.diff import Operation, diff
 from jobcache_refresher.publish.records import Record, Records
@@ -29,6 +30,9 @@ from jobcache_refresher.settings import Settings
 from jobcache_refresher.status import Status
 
 log = logging.getLogger(__name__)
+
+REPORT_INTERVAL = 1.0
+"""Seconds between two reports of how far a scan is, at most."""
 
 
 class LeakError(EpochError):
@@ -45,6 +49,7 @@ class Cycle:
         scanner: what is known of the tree.
         supervisor: runs the scanner, and notices when it hangs.
         status: counts that metrics show.
+        next_scan: when it should be complete.
         holder: the name of this process in ``meta``.
         clock: what time it is.
     """
@@ -57,6 +62,7 @@ class Cycle:
         scanner: Scanner,
         supervisor: ScanSupervisor,
         status: Status,
+        next_scan: NextScan,
         holder: str,
         clock: Clock,
     ) -> None:
@@ -66,11 +72,19 @@ class Cycle:
         self._scanner = scanner
         self._supervisor = supervisor
         self._status = status
+        self._next_scan = next_scan
+        self._shows_progress = False
+        self._progress: dict[str, str] = {}
+        """How far a scan of everything is, as ``meta`` tells it; only such a scan is asked for that."""
+        self._next_report = float("inf")
         self._clock = clock
         self._auditor = Auditor(store, ledger, settings.audit_interval, clock)
         self._policy = DeletionPolicy(settings.hold_fraction, settings.hold_minimum)
         self._description = {
             "status_dir": settings.status_dir,
+            "mode": settings.mode,
+            "mode_reason": "",
+            "poll_interval": f"{settings.poll_interval:g}",
             "relist_interval": f"{settings.relist_interval:g}",
             "refresher": holder,
         }
@@ -98,6 +112,7 @@ class Cycle:
             EpochError: Redis lost many jobs while nobody led.
         """
         self._auditor.begin()
+        self._next_scan.expect()
         self.remember(records, snapshot)
         self._position = (self._store.field("request_position") or b"").decode()
         completed_at = self._store.field("completed_at")
@@ -169,6 +184,9 @@ class Cycle:
             redis.RedisError: the server failed; what was read is read again by the next scan.
         """
         began = self._clock.monotonic()
+        self._progress = {}
+        self._next_report = began + (0.0 if item.scope is Scope.RELIST else self._report_interval)
+        self._shows_progress = item.scope is Scope.RELIST
         start = self._store.start_scan()
         self._take_requests(item)
         if item.scope is not Scope.HINTS:
@@ -320,6 +338,7 @@ class Cycle:
     def describe(self, fields: dict[str, str]) -> None:
         """Say something else of this refresher in ``meta``, from the next completed scan on."""
         self._description |= fields
+        self._next_scan.poll_interval = float(self._description["poll_interval"])
 
     def degrade(self, reason: str) -> None:
         """Tell readers why answers may be old or not whole."""
@@ -329,10 +348,25 @@ class Cycle:
             fields["state"] = CacheState.DEGRADED.value
         self._store.report(fields)
 
-    def report_progress(self, scanned: int, total: int) -> None:
-        """Tell readers how far a scan is."""
+    def note_progress(self, scanned: int, total: int) -> None:
+        """A scan has examined so many of so many runs."""
+        if self._shows_progress:
+            self._progress = {"scanned": str(scanned), "total": str(total)}
+
+    @property
+    def _report_interval(self) -> float:
+        return min(REPORT_INTERVAL, self._next_scan.bound / 3)
+
+    def report_progress(self) -> None:
+        """Tell readers now and then that a scan is under way: it may be slow, but it is not overdue."""
+        now = self._clock.monotonic()
+        if now < self._next_report:
+            return
+        self._next_report = now + self._report_interval
+        if not self._next_scan.is_overdue:
+            self._next_scan.expect()
         try:
-            self._store.report({"scanned": str(scanned), "total": str(total)})
+            self._store.report(self._progress)
         except (RedisError, OSError, FencedError, EpochError) as error:
             log.debug("progress was not reported: %s", error)
 
@@ -344,6 +378,7 @@ class Cycle:
                 "for 'jobcache-refresher release'"
             )
         self._status.say(reason)
+        self._next_scan.note_duration(seconds)
         self._complete(
             start,
             {
@@ -373,7 +408,9 @@ class Cycle:
                 **self._description,
                 **self._auditor.report,
                 **fields,
+                "overdue_after": f"{self._next_scan.bound:.3f}",
                 "state": state.value,
                 "reason": reason,
             },
         )
+        self._next_scan.expect()

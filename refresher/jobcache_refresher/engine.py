@@ -11,6 +11,7 @@ from jobcache_refresher.clock import Clock
 from jobcache_refresher.cycle import Cycle
 from jobcache_refresher.leadership import Leadership
 from jobcache_refresher.ledger import Ledger
+from jobcache_refresher.overdue import NextScan
 from jobcache_refresher.publish.lease import Lease
 from jobcache_refresher.publish.mirror import Follower
 from jobcache_refresher.publish.server import Server
@@ -56,10 +57,18 @@ class Engine:
             tree or Tree(settings.status_dir),
             settings,
             clock,
-            on_progress,
+            lambda done, total: self._note_progress(done, total),
             lambda: fs_type_of(settings.status_dir),
         )
-        self.supervisor = ScanSupervisor(self.scanner, settings.hang_timeout, stop, clock)
+        self.supervisor = ScanSupervisor(
+            self.scanner,
+            settings.hang_timeout,
+            stop,
+            clock,
+            lambda: self.cycle.report_progress(),
+        )
+        self._on_progress = on_progress
+        self.next_scan = NextScan(settings.poll_interval, clock)
         self.ledger = Ledger()
         self.work = WorkQueue(settings, self.server, self.keys, wake, clock)
         self.cycle = Cycle(
@@ -69,6 +78,7 @@ class Engine:
             self.scanner,
             self.supervisor,
             self.status,
+            self.next_scan,
             holder,
             clock,
         )
@@ -85,6 +95,10 @@ class Engine:
             self.ledger,
             self.status,
         )
+
+    def _note_progress(self, done: int, total: int) -> None:
+        self._on_progress(done, total)
+        self.cycle.note_progress(done, total)
 
     def close(self) -> None:
         """Let go of threads, descriptors and connections."""

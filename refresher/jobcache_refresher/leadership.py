@@ -175,6 +175,7 @@ class Leadership:
 
     def stand_by(self) -> None:
         """Read what another refresher publishes, a little at a time, so that a takeover need not."""
+        self._status.degraded = ""  # whoever leads tells how the cache is
         try:
             self._follower.follow(FOLLOWING)
         except (EpochError, ResponseError) as error:
@@ -203,7 +204,6 @@ class Leadership:
         if may_be_outdated or not wins:
             self._ledger.is_current = False
             self._work.forget()
-            self._status.say("")
         if wins:
             log.info("leading as %s", self._lease.value.decode())
             self._on(Event.LEASE_WON)
@@ -268,6 +268,7 @@ class Leadership:
         self.phase = after_event(before, event)
         if event in (Event.FENCED, Event.HUNG):
             self._status.leadership_lost += 1
+            self._status.forget_scan()
             log.warning("leading no more, and writing nothing: %s", why)
         log.debug("%s: %s -> %s", event.value, before.value, self.phase.value)
 

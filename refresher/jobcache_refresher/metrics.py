@@ -28,7 +28,13 @@ class StatusCollector(Collector):
         status = self._status()
         gauges = [
             ("leader", "whether this refresher holds the lease", float(status.leads)),
-            ("degraded", "whether answers may be old or not whole", float(bool(status.degraded))),
+            (
+                "degraded",
+                "whether answers may be old or not whole",
+                float(bool(status.degraded) or status.overdue),
+            ),
+        ]
+        of_last_scan = [
             ("jobs", "jobs published", status.jobs),
             ("errors", "directories and files that cannot be read, or not as a job", status.errors),
             ("held_deletions", "deletions that wait for an operator", status.held),
@@ -39,7 +45,10 @@ class StatusCollector(Collector):
                 status.completed_at,
             ),
         ]
-        for name, text, value in gauges:
+        # Whoever does not lead, or has not completed a scan since it does, has nothing to say of the cache.
+        for name, text, value in gauges + (
+            of_last_scan if status.leads and status.completed_at else []
+        ):
             gauge = GaugeMetricFamily(f"jobcache_{name}", text, labels=["namespace"])
             gauge.add_metric([self._namespace], value)
             yield gauge

@@ -32,8 +32,6 @@ log = logging.getLogger(__name__)
 
 RETRY_INTERVAL = 1.0
 """Seconds to wait after Redis failed."""
-REPORT_INTERVAL = 1.0
-"""Seconds between two reports of how far a scan of everything is."""
 CLOSING_TIME = 3.0
 """Seconds that a refresh under way may take to end when the refresher is stopped."""
 
@@ -85,7 +83,6 @@ class Refresher:
         self._started = threading.Event()
         self._failure: Exception | None = None
         """Why it did not start."""
-        self._next_report = float("inf")
         self._engine = Engine(
             self.settings,
             f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
@@ -107,7 +104,8 @@ class Refresher:
     @property
     def status(self) -> Status:
         """How it is doing, as of now."""
-        return replace(self._engine.status, leads=self.leads)
+        overdue = self.leads and self._engine.next_scan.is_overdue
+        return replace(self._engine.status, leads=self.leads, overdue=overdue)
 
     @property
     def jobs(self) -> int:
@@ -300,13 +298,6 @@ class Refresher:
             raise StoppedError("stopped in the middle of a scan")
         if self._progress is not None:
             self._progress(done, total)
-        # Only a scan of everything takes long enough for anybody to ask how far it is.
-        now = self._clock.monotonic()
-        if done == 1:
-            self._next_report = now + REPORT_INTERVAL
-        elif now >= self._next_report:
-            self._next_report = now + REPORT_INTERVAL
-            self._engine.cycle.report_progress(done, total)
 
 
 def _nothing() -> None:

@@ -21,7 +21,10 @@ class Status:
     """How often it ceased to lead without being stopped."""
     degraded: str = ""
     """Why answers may be old or not whole; empty while all is well."""
+    overdue: bool = False
+    """Whether it leads, and a scan should have completed by now."""
     jobs: int = 0
+    """This and the next four are of the last scan that it completed since it leads."""
     errors: int = 0
     """Directories and files that cannot be read, or not as a job."""
     held: int = 0
@@ -38,6 +41,11 @@ class Status:
     rebuilds: int = 0
     """How often the cache was built anew, the first time included."""
     changes: Counter[ChangeKind] = field(default_factory=Counter)
+
+    def forget_scan(self) -> None:
+        """Another refresher leads, or may have: the last scan is of the past."""
+        self.jobs = self.errors = self.held = 0
+        self.scan_seconds = self.completed_at = 0.0
 
     def say(self, degraded: str) -> None:
         """Note why answers may be old or not whole, and log it when that changes."""

@@ -120,8 +120,12 @@ def test_the_header_reads_what_the_prelude_gives() -> None:
         "completed_at",
         "stale_after",
         "status_dir",
+        "overdue_after",
+        "poll_interval",
+        "reported_at",
     ]
-    reply = [b"1", b"e", b"7", b"ready", None, b"10.5", b"300", b"/s", [b"12", b"500000"]]
-    header = Header(reply)
+    meta = [b"1", b"e", b"7", b"ready", None, b"10.5", b"300", b"/s", b"1.5", b"0.5", None]
+    header = Header([*meta, b"string", [b"12", b"500000"]])
     assert header.freshness.age == 2.0
+    assert header.freshness.reason == "the last scan completed 2 s ago, one is due every 0.5 s"
     assert header.vantage.fresh_since == -289.5

@@ -19,17 +19,24 @@ AWAY = CacheUnavailable("away")
 class NewStamp:
     """Of an answer in some epoch, 2 s after a scan."""
 
-    def __init__(self, epoch: bytes = b"1") -> None:
+    def __init__(self, epoch: bytes = b"1", reason: str | None = None) -> None:
         self.epoch = epoch
+        self.reason = reason
         self.vantage = Vantage("/status", 0.0)
 
     @property
     def freshness(self) -> Freshness:
-        return Freshness(state=CacheState.READY, age=2.0, generation=7, epoch=self.epoch.decode())
+        return Freshness(
+            state=CacheState.DEGRADED if self.reason else CacheState.READY,
+            reason=self.reason,
+            age=2.0,
+            generation=7,
+            epoch=self.epoch.decode(),
+        )
 
 
-def answer(value: list[int], epoch: bytes = b"1") -> Answer[list[int]]:
-    return Answer(lambda _: list(value), NewStamp(epoch))
+def answer(value: list[int], epoch: bytes = b"1", reason: str | None = None) -> Answer[list[int]]:
+    return Answer(lambda _: list(value), NewStamp(epoch, reason))
 
 
 @pytest.fixture
@@ -51,6 +58,12 @@ def test_an_answer_stands_in_and_says_so(kept: LastGood, time: Time) -> None:
     assert fresh.last_good
     assert (fresh.age, fresh.state, fresh.reason) == (12.0, CacheState.DEGRADED, "away")
     assert (fresh.generation, fresh.epoch) == (7, "1")
+
+
+def test_an_answer_that_was_overdue_says_that_as_well(kept: LastGood, time: Time) -> None:
+    kept.keep("q", answer([1], reason="the last scan completed 75 s ago"), time.now)
+    reason = kept.stand_in("q", AWAY).header.freshness.reason
+    assert reason == "away; before that: the last scan completed 75 s ago"
 
 
 def test_what_a_caller_does_to_it_harms_nobody(kept: LastGood, time: Time) -> None:

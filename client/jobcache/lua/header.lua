@@ -1,9 +1,11 @@
 -- Prelude of every read: how fresh the answer is, taken in the same step as the answer.
 
+-- Fields of meta, then the type of the lease ('none' while nobody leads), which lies beside meta, then the server's clock.
 local function header(meta)
     local fields = redis.call('HMGET', meta, 'schema', 'epoch', 'generation', 'state', 'reason',
-        'completed_at', 'stale_after', 'status_dir')
-    fields[9] = redis.call('TIME')
+        'completed_at', 'stale_after', 'status_dir', 'overdue_after', 'poll_interval', 'reported_at')
+    fields[12] = redis.call('TYPE', string.sub(meta, 1, -5) .. 'lease').ok
+    fields[13] = redis.call('TIME')
     return fields
 end
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,8 +22,14 @@ META_FIELDS = (
     b"completed_at",
     b"stale_after",
     b"status_dir",
+    b"overdue_after",
+    b"poll_interval",
+    b"reported_at",
 )
-"""Fields of ``meta`` that make a header, in the order in which ``header.lua`` reads them; the server's time follows."""
+"""Fields of ``meta`` that make a header, in the order in which ``header.lua`` reads them.
+
+The type of the lease follows, ``none`` while nobody leads, then the server's time.
+"""
 
 
 class Header:
@@ -86,7 +93,7 @@ class Header:
     @property
     def now(self) -> float:
         """The server's clock, in epoch seconds."""
-        seconds, microseconds = self._reply[8]
+        seconds, microseconds = self._reply[-1]
         return int(seconds) + int(microseconds) / 1e6
 
     def require_schema(self, where: str) -> Header:
@@ -124,18 +131,18 @@ class Header:
         """What answers depend on, and nothing else: epoch and generation."""
         return self.epoch, self.generation
 
-    def says_the_same(self, other: Header) -> bool:
-        """Whether both tell the same of the cache, whenever they did."""
-        told = len(META_FIELDS)
-        return self._reply[:told] == other._reply[:told]
-
     @property
     def freshness(self) -> Freshness:
         """What a caller is told of the age of an answer."""
         completed_at = self.completed_at
+        state, reason = self.state, self.reason
+        overdue = self._overdue
+        if overdue is not None and state in _ANSWERABLE:
+            state = CacheState.DEGRADED
+            reason = f"{reason}; {overdue}" if reason else overdue
         return Freshness(
-            state=self.state,
-            reason=self.reason,
+            state=state,
+            reason=reason,
             completed_at=from_epoch(completed_at),
             age=None if completed_at is None else max(0.0, self.now - completed_at),
             generation=self.generation,
@@ -143,10 +150,39 @@ class Header:
         )
 
     @property
+    def _overdue(self) -> str | None:
+        """That a scan should have completed by now, in words; None if not, or if it cannot be told.
+
+        A refresher that leads and reported progress lately is slow, not overdue.
+        """
+        completed_at, _, _, bound, poll, reported_at = map(read_number, self._reply[5:11])
+        if completed_at is None or bound is None or bound <= 0:
+            return None
+        leads = self._reply[-2] != _NO_KEY
+        last = max(completed_at, reported_at or 0.0) if leads else completed_at
+        if self.now - last <= bound:
+            return None
+        due = "" if poll is None else f", one is due every {poll:g} s"
+        nobody = "" if leads else "; no refresher leads"
+        return f"the last scan completed {self.now - completed_at:.0f} s ago{due}{nobody}"
+
+    @property
     def vantage(self) -> Vantage:
         """From where the answer's jobs are looked at."""
         return Vantage(self.status_dir, (self.completed_at or 0.0) - self.stale_after)
 
 
+def read_number(value: bytes | str | None) -> float | None:
+    """A finite number; None for anything else that a field may hold."""
+    try:
+        number = float(value or b"")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 _SCHEMA = b"%d" % SCHEMA_VERSION
+_NO_KEY = b"none"
+"""The type of a key that is not there."""
+_ANSWERABLE = (CacheState.READY, CacheState.DEGRADED)
 _STATES = {state.value.encode(): state for state in CacheState}

@@ -53,7 +53,7 @@ class OldStamp:
         return first.model_copy(
             update={
                 "state": CacheState.DEGRADED,
-                "reason": self.why,
+                "reason": f"{self.why}; before that: {first.reason}" if first.reason else self.why,
                 "age": None if first.age is None else first.age + self.since,
                 "last_good": True,
             }

@@ -110,7 +110,10 @@ class JobApi:
         return answer({"jobcache": ENDPOINTS})
 
     async def health(self, _: Request) -> Response:
-        """Whether queries are answered, and how old the answers are."""
+        """Whether queries are answered, and how old the answers are.
+
+        200 while degraded as well: the answers are whole, and a worker that is taken away makes them no newer.
+        """
         try:
             await self._cache.list_all_jobs(limit=0)
             found, serves = self._fresh, True

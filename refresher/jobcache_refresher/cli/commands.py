@@ -16,10 +16,13 @@ from jobcache.cli import EXIT_CODES, Exit, emit, printable
 from jobcache.errors import CacheUnavailable, ConfigError, JobCacheError
 from jobcache.jsontext import dumps_for_web
 from jobcache.keys import Keys
+from jobcache.models import CacheState
+from jobcache.plans.header import read_number
 from jobcache_refresher.cli.attendance import Attendance, StopRequested, leave
 from jobcache_refresher.cli.progress import ScanProgress
 from jobcache_refresher.embedded import EmbeddedServer
 from jobcache_refresher.limits import collect_rarely, raise_open_files_limit
+from jobcache_refresher.overdue import MISSED_SCANS
 from jobcache_refresher.publish.server import Server
 from jobcache_refresher.refresher import Refresher
 from jobcache_refresher.requests import post_release
@@ -31,8 +34,6 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 CHECK_DEADLINE = 1.5
 """Seconds that one exchange of ``check`` may take; a probe has 5 for all of it."""
-MISSED_SCANS = 3
-"""Scans in a row that may be missing before ``check`` fails."""
 
 
 def setting_options(*names: str) -> Callable[[C], C]:
@@ -132,7 +133,7 @@ def check(as_json: bool, **flags: str | None) -> int:
     if as_json:
         emit(dumps_for_web(document).decode() + "\n")
     else:
-        emit(printable(f"{document['state']}, {_scanned(document)}") + "\n")
+        emit(printable(_told(document)) + "\n")
     return Exit.OK
 
 
@@ -237,11 +238,17 @@ def _look(settings: Settings) -> dict[str, Any]:
     """How fresh the namespace is, and the oldest that it may be."""
     with _reader(settings, deadline=CHECK_DEADLINE) as cache:
         fresh, meta = cache.freshness(), cache.meta()
-    # The intervals are those of the refresher that leads, and a scan may take longer than its interval.
-    fields = (meta.get("poll_interval"), meta.get("scan_seconds"))
-    longest = max(settings.poll_interval, *(float(field) for field in fields if field))
-    limit = MISSED_SCANS * longest + settings.lease_ttl
-    return {**fresh.model_dump(mode="json"), "age_limit": limit}
+    # The limit is that of the refresher that leads, unless the caller names a longer interval.
+    limit = read_number(meta.get("overdue_after"))
+    # Where an older refresher wrote none, the age alone counts; else whoever is just slow stays ready.
+    is_slow = limit is not None and fresh.state is CacheState.READY
+    patience = MISSED_SCANS * settings.poll_interval
+    if limit is None:
+        limit = patience + settings.lease_ttl
+    elif "poll_interval" in settings.model_fields_set:
+        limit = max(limit, patience)
+    overdue = fresh.age is not None and fresh.age > limit and not is_slow
+    return {**fresh.model_dump(mode="json"), "age_limit": limit, "overdue": overdue}
 
 
 def _reader(settings: Settings, **options: Any) -> JobCache:
@@ -256,13 +263,18 @@ def _reader(settings: Settings, **options: Any) -> JobCache:
 
 
 def _judge(document: dict[str, Any]) -> None:
-    if document["age"] > document["age_limit"]:
-        raise JobCacheError(f"{_scanned(document)}, the limit is {document['age_limit']:.0f} s")
+    if document["overdue"]:
+        raise JobCacheError(f"{_told(document)}; the limit is {document['age_limit']:.0f} s")
 
 
-def _scanned(document: dict[str, Any]) -> str:
-    reason = f" ({document['reason']})" if document["reason"] else ""
-    return f"the last scan completed {document['age']:.0f} s ago{reason}"
+def _told(document: dict[str, Any]) -> str:
+    """State, age and reason; the reason tells the age if a scan is overdue."""
+    scanned, reason = f"the last scan completed {document['age']:.0f} s ago", document["reason"]
+    if not reason:
+        return f"{document['state']}, {scanned}"
+    if "the last scan completed" in reason:
+        return f"{document['state']}, {reason}"
+    return f"{document['state']}, {scanned} ({reason})"
 
 
 def _check_port(port: int) -> None:

@@ -31,15 +31,22 @@ class ScanSupervisor:
         scanner: what it scans with.
         timeout: seconds without a step after which the filesystem counts as hung.
         stop: when set, nobody waits any more.
+        on_step: called, in the thread that waits, now and then while the filesystem answers.
     """
 
     def __init__(
-        self, scanner: Scanner, timeout: float, stop: threading.Event, clock: Clock
+        self,
+        scanner: Scanner,
+        timeout: float,
+        stop: threading.Event,
+        clock: Clock,
+        on_step: Callable[[], None] = lambda: None,
     ) -> None:
         self._scanner = scanner
         self._timeout = timeout
         self._stop = stop
         self._clock = clock
+        self._on_step = on_step
         self._thread = Workers(1, "jobcache-patience")
         self._hung: Outcome[Scan] | None = None
 
@@ -90,6 +97,7 @@ class ScanSupervisor:
                 take(readings)
             if readings or self._scanner.steps != steps:
                 steps, since = self._scanner.steps, self._clock.monotonic()
+                self._on_step()
             elif self._clock.monotonic() - since > self._timeout:
                 self._hung = outcome
                 raise FilesystemHungError(f"it has not answered for {self._timeout:g} s")
