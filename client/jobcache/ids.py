@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+LONGEST_NAME = 255
+"""Bytes of the longest name that a directory can bear."""
 _RESERVED = frozenset({"", ".", ".."})
 
 
@@ -36,6 +38,14 @@ class JobId(NamedTuple):
         except UnicodeEncodeError:
             return None
         return None if path.count(b"/") != 3 or b"\0" in path else job
+
+    @classmethod
+    def read(cls, path: bytes) -> JobId | None:
+        """The id of a path that anybody may have written, or None when no directory can be there."""
+        names = path.split(b"/")
+        if len(names) != 4 or any(len(name) > LONGEST_NAME for name in names):
+            return None
+        return cls.of(*map(decode_name, names))
 
     @classmethod
     def from_path(cls, path: bytes) -> JobId:

@@ -129,13 +129,12 @@ class Reconciler:
             return
         self._follows = False
         self._from_memory.clear()
-        self._position = (self._store.field("request_position") or b"").decode()
-        completed_at = self._store.field("completed_at")
+        self._position = self._store.request_position().decode()
         # Readers follow an epoch that was complete once: what is new to this refresher is news to them.
-        self._completed_at = None if completed_at is None else float(completed_at)
+        self._completed_at = self._store.number("completed_at")
         self.records = published
         log.info("took over %d jobs from Redis", len(published))
-        lost = int(self._store.field("jobs") or 0) - len(published)
+        lost = (self._store.number("jobs") or 0) - len(published)
         if lost > FEW:
             log.warning("Redis lost %d jobs or their index while nobody led", lost)
             self.rebuild()
@@ -444,6 +443,9 @@ class Reconciler:
                 f"'jobcache-refresher release'"
             )
         self._say(reason or None)
+        # The stream may have begun anew: then whoever asks next must not be told that it was seen to.
+        inspector = self._store.inspector()
+        self._position = inspector.known_request(self._position.encode()).decode()
         return self._store.complete(
             place,
             self._settings.stale_after,

@@ -319,7 +319,7 @@ class Refresher:
         if not self._leads:
             log.info("leading as %s", self._lease.value.decode())
             self._reconciler.assume()
-            self._agenda.begin(self._store.field("request_position"))
+            self._agenda.begin(self._store.request_position() or None)
             self._leads = True
         errand = self._agenda.next()
         if errand is not None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeAlias
 
 from jobcache.codec import JOB_FIELDS, REV
+from jobcache.numbers import read_float, read_int
 from jobcache.plans.header import META_FIELDS
 from jobcache.plans.listing import ATTEMPTS
 from jobcache.plans.plan import AskAll, Command, Run
@@ -82,10 +83,10 @@ class _Look:
     @property
     def oldest_fresh(self) -> bytes:
         """Least score of a fresh heartbeat; more than any score before the first completed scan."""
-        completed_at, stale_after = self.head[5:7]
+        completed_at, stale_after = map(read_float, self.head[5:7])
         if completed_at is None or stale_after is None:
             return b"+inf"
-        return _format_score(float(completed_at) - float(stale_after))
+        return _format_score(completed_at - stale_after)
 
     def ask(self, *commands: Command) -> Generator[AskAll, Any, list[Any]]:
         """The replies to some commands.
@@ -115,7 +116,9 @@ class _Look:
             epoch, generation = replies.pop()
             if epoch != self.head[1] or (generation != self.head[2] and not self._settles):
                 raise _ChangedError
-            if int(generation or 0) < int(self.head[2] or 0):  # of a replica that is behind
+            if (read_int(generation) or 0) < (
+                read_int(self.head[2]) or 0
+            ):  # of a replica that is behind
                 raise _ChangedError
         return replies
 
@@ -124,7 +127,7 @@ class _Look:
         if not self._is_first:
             return False  # there was another one since
         yield from self.ask()
-        return self._is_in(epoch) and int(self.head[2] or 0) == generation
+        return self._is_in(epoch) and (read_int(self.head[2]) or 0) == generation
 
     def read_jobs(
         self,
@@ -244,15 +247,17 @@ def _summary(look: _Look, keys: Sequence[bytes], args: Sequence[Any]) -> Reading
 def _changes(look: _Look, keys: Sequence[bytes], args: Sequence[Any]) -> Reading:
     position, most = args
     feed = keys[1]
-    # Entries first: what is cut off behind them shows as one of the oldest then.
-    after = ((b"XRANGE", feed, b"(" + position, b"+", b"COUNT", most),) if position else ()
+    # Entries first: what is cut off behind them shows as one of the oldest then. With the position itself, since the
+    # server takes it for an error to ask for what follows the largest there is.
+    after = ((b"XRANGE", feed, position, b"+", b"COUNT", most + 1),) if position else ()
     *entries, oldest, newest = yield from look.ask(
         *after,
         (b"XRANGE", feed, b"-", b"+", b"COUNT", 1),
         (b"XREVRANGE", feed, b"+", b"-", b"COUNT", 1),
     )
     first, last = (some[0][0] if some else b"0-0" for some in (oldest, newest))
-    return [look.head, last, first, entries[0] if entries else []]
+    later = [entry for entry in entries[0] if entry[0] != position] if entries else []
+    return [look.head, last, first, later[:most]]
 
 
 # Pages

@@ -16,6 +16,7 @@ from jobcache.cli import EXIT_CODES, Exit, emit, printable
 from jobcache.errors import CacheUnavailable, ConfigError, JobCacheError
 from jobcache.jsontext import dumps_for_web
 from jobcache.keys import Keys
+from jobcache.numbers import read_int
 from jobcache_refresher.cli.attendance import Attendance, StopRequested, leave
 from jobcache_refresher.cli.progress import ScanProgress
 from jobcache_refresher.embedded import EmbeddedServer
@@ -173,7 +174,7 @@ def release(**flags: str | None) -> None:
     # The status directory is not looked at, but a setting that must be there.
     settings = Settings.from_environment({**flags, "status_dir": "-"})
     with _reader(settings) as cache:
-        held = int(cache.meta().get("held", "0"))
+        held = read_int(cache.meta().get("held")) or 0
     if not held:
         emit("no deletion is held\n")
         return
