@@ -292,7 +292,7 @@ def _oldest(look: _Look, window: bytes) -> bytes:
     completed_at = look.head[5]
     if not window or completed_at is None:
         return b"-inf"
-    return _format_score(float(completed_at) - float(window))
+    return _format_score((read_float(completed_at) or 0.0) - float(window))
 
 
 def _first(look: _Look, indexes: Sequence[bytes], limit: int) -> Generator[AskAll, Any, list[_Row]]:
