@@ -187,14 +187,6 @@ def test_another_refresher_takes_over(whole: Rig, redis: Redis, command: Command
     assert_heals(whole, redis, position)
 
 
-def test_a_leader_that_lost_its_lease_knows_its_own_epoch(whole: Rig, redis: Redis) -> None:
-    do(redis, whole, ("HINCRBY", "meta", "schema", "1"))
-    whole.refresher.lease.release()
-    whole.refresher.lead()
-    whole.settle()
-    assert_agrees(whole)
-
-
 def test_another_refresher_refuses_a_newer_schema(whole: Rig, redis: Redis) -> None:
     do(redis, whole, ("HINCRBY", "meta", "schema", "1"))
     whole.refresher.close()

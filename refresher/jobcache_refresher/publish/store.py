@@ -92,15 +92,12 @@ class Store:
             b"HMGET", self._keys.meta, *wanted
         )
         version = read_int(schema) or 0
-        if epoch is not None and epoch == self._epoch:
-            # A newer version would have begun an epoch of its own: a client let this one's number grow.
-            version = SCHEMA_VERSION
         if version > SCHEMA_VERSION:
             raise SchemaMismatch(
                 f"namespace {self._keys.namespace!r} at {self._server.shown} holds schema version "
                 f"{version}, this refresher writes version {SCHEMA_VERSION}"
             )
-        if epoch is None or version != SCHEMA_VERSION:
+        if read_float(epoch) is None or version != SCHEMA_VERSION:
             return None
         if state == CacheState.BUILDING.value.encode():
             return None  # half of it may be of the epoch before, or was never written
