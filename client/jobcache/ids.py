@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+LONGEST_NAME = 255
+"""Bytes of the longest name that a directory can bear."""
 _RESERVED = frozenset({"", ".", ".."})
 _BYTES = range(0x80, 0x100)
 _SHOWN_BYTES = {0xDC00 + byte: 0xEF00 + byte for byte in _BYTES}
@@ -46,6 +48,14 @@ class JobId(NamedTuple):
         except UnicodeEncodeError:
             return None
         return None if path.count(b"/") != 3 or b"\0" in path else cls.from_path(path)
+
+    @classmethod
+    def read(cls, path: bytes) -> JobId | None:
+        """The id of a path that anybody may have written, or None when no directory can be there."""
+        names = path.split(b"/")
+        if len(names) != 4 or any(len(name) > LONGEST_NAME for name in names):
+            return None
+        return cls.of(*map(decode_name, names))
 
     @classmethod
     def from_path(cls, path: bytes) -> JobId:

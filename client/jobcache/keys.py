@@ -49,6 +49,7 @@ KEY_TABLE = (
     KeyRow(
         "lease", "string", "holder and fencing token of the refresher that may write; has a TTL"
     ),
+    KeyRow("release", "string", "that an operator released held deletions; only a writer may"),
     KeyRow("changes", "stream", "the change feed, capped"),
     KeyRow("requests", "stream", "what clients ask of the refresher, capped"),
     KeyRow("tombstones", "zset", "ids that a client deleted, by the generation of the deletion"),
@@ -98,6 +99,7 @@ class Keys:
         self.prefix = f"jobcache:{{{namespace}}}:".encode()
         self.meta = self.full(b"meta")
         self.lease = self.full(b"lease")
+        self.release = self.full(b"release")
         self.changes = self.full(b"changes")
         self.requests = self.full(b"requests")
         self.tombstones = self.full(b"tombstones")

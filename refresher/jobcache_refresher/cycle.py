@@ -114,12 +114,13 @@ class Cycle:
         self._auditor.begin()
         self._next_scan.expect()
         self.remember(records, snapshot)
-        self._position = (self._store.field("request_position") or b"").decode()
-        completed_at = self._store.field("completed_at")
+        self._position = self._store.request_position().decode()
         # Readers follow an epoch that was complete once: what is new to this refresher is news to them.
-        self._completed_at = None if completed_at is None else float(completed_at)
+        self._completed_at = self._store.number("completed_at")
+        if self._completed_at is None:
+            raise EpochError("Redis does not say when a scan was completed")
         log.info("took over %d jobs from Redis", len(records))
-        lost = int(self._store.field("jobs") or 0) - len(records)
+        lost = (self._store.number("jobs") or 0) - len(records)
         if lost > FEW:
             raise EpochError(f"Redis lost {lost} jobs or their index while nobody led")
 
@@ -378,6 +379,8 @@ class Cycle:
                 "for 'jobcache-refresher release'"
             )
         self._status.say(reason)
+        # The stream may have begun anew: then whoever asks next must not be told that it was seen to.
+        self._position = self._store.inspector().known_request(self._position.encode()).decode()
         self._next_scan.note_duration(seconds)
         self._complete(
             start,

@@ -7,16 +7,19 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
+from jobcache.ids import JobId
 from jobcache.keys import Keys
-from jobcache.plans.writes import REQUESTS_CAP
+from jobcache.numbers import read_position
 from jobcache_refresher.publish.server import Server
 
 log = logging.getLogger(__name__)
 
 BLOCK = 0.5
 """Seconds that one read waits for a request."""
+RELEASE_LASTS = 600
+"""Seconds that a release waits for a refresher: it concerns what is held now, and not what will vanish some day."""
 
 
 @dataclass(slots=True)
@@ -27,6 +30,7 @@ class Requests:
     deleted: set[bytes] = field(default_factory=set)
     refresh: bool = False
     release: bool = False
+    """Not of the stream, to which clients append as well: see ``post_release``."""
     audit: bool = False
     position: bytes = b""
     """Id of the last of them."""
@@ -35,7 +39,7 @@ class Requests:
         """Take in one entry of the stream; an unknown one changes only the position."""
         self.position = position
         path = fields.get(b"id", b"")
-        is_run = path.count(b"/") == 3
+        is_run = JobId.read(path) is not None
         match fields.get(b"request"):
             case b"invalidate" if is_run:
                 self.invalidated.add(path)
@@ -43,20 +47,17 @@ class Requests:
                 self.deleted.add(path)
             case b"refresh":
                 self.refresh = True
-            case b"release":
-                self.release = True
             case b"audit":
                 self.audit = True
 
 
 def post_release(server: Server, keys: Keys) -> None:
-    """Ask the refresher to apply deletions that it holds.
+    """Ask the refresher to apply deletions that it holds, by a key that no client may write.
 
     Raises:
         redis.RedisError: the server did not take the request.
     """
-    cap = (b"MAXLEN", b"~", REQUESTS_CAP)
-    server.ask(b"XADD", keys.requests, *cap, b"*", b"request", b"release")
+    server.ask(b"SET", keys.release, b"1", b"EX", RELEASE_LASTS)
 
 
 class RequestInbox:
@@ -127,7 +128,10 @@ class RequestInbox:
             later.position = later.position or requests.position
 
     def _newest(self) -> bytes:
-        entries = self._server.ask(b"XREVRANGE", self._keys.requests, b"+", b"-", b"COUNT", 1)
+        try:
+            entries = self._server.ask(b"XREVRANGE", self._keys.requests, b"+", b"-", b"COUNT", 1)
+        except ResponseError:  # of a wrong type, as an audit will find
+            return b"0-0"
         return entries[0][0] if entries else b"0-0"
 
     def _read(self, after: bytes, stop: threading.Event) -> None:
@@ -136,10 +140,17 @@ class RequestInbox:
                 reply = self._server.ask(
                     b"XREAD", b"BLOCK", int(BLOCK * 1000), b"STREAMS", self._keys.requests, after
                 )
+                if not reply and _is_before(self._newest(), after):
+                    after = b"0-0"  # the stream began anew
+                released = bool(self._server.ask(b"DEL", self._keys.release))
             except (RedisError, OSError) as error:
                 log.debug("requests: %s", error)
                 stop.wait(BLOCK)
                 continue
+            if released:
+                with self._lock:
+                    self._pending.release = True
+                self._wake()
             for _, entries in reply or ():
                 for position, flat in entries:
                     after = position
@@ -148,3 +159,7 @@ class RequestInbox:
                             return
                         self._pending.add(position, dict(zip(flat[::2], flat[1::2], strict=True)))
                 self._wake()
+
+
+def _is_before(position: bytes, other: bytes) -> bool:
+    return (read_position(position) or (0, 0)) < (read_position(other) or (0, 0))

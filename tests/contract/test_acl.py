@@ -82,7 +82,7 @@ DENIED_TO_CLIENT = """
     ZADD {p}jobs 1 x | ZADD {p}running 1 x | ZADD {p}status:failed 1 x | ZREM {p}tombstones x
     XADD {p}job:p/g/n/r * x y | PEXPIRE {p}lease 1 | ZREMRANGEBYSCORE {p}jobs 0 1 | XREAD STREAMS {p}requests 0
     DEL other | ZREM other x | XADD other * x y | XADD jobcache:other:requests * x y | EVAL return(1) 1 other
-    EVAL return(1) 1 {p}lease
+    EVAL return(1) 1 {p}lease | SET {p}release 1 | XADD {p}release * x y | HINCRBY {p}release x 1
 """
 DENIED_TO_WRITER = """
     SET other x | SET jobcache:other:lease x | DEL other | UNLINK other {p}jobs | DEL {p}jobs other | ZADD other 1 x

@@ -147,7 +147,7 @@ def _told_by(cache: JobCache, url: str, namespace: str) -> Iterator[Freshness]:
         cache.get_recent_jobs,
         cache.list_projects,
         cache.get_dashboard_stats,
-        lambda one=one: cache.get_job(*RUN),
+        lambda: cache.get_job(*RUN),
     ):
         for _ in range(2):  # the second answer is one that is known
             ask()
@@ -155,13 +155,13 @@ def _told_by(cache: JobCache, url: str, namespace: str) -> Iterator[Freshness]:
             yield cache.last_freshness
 
     async def ask_async() -> list[Freshness | None]:
-    async with AsyncJobCache(url, namespace=namespace) as other:
-        await other.list_all_jobs()
-        return [other.last_freshness, await other.freshness()]
+        async with AsyncJobCache(url, namespace=namespace) as other:
+            await other.list_all_jobs()
+            return [other.last_freshness, await other.freshness()]
 
     for fresh in asyncio.run(ask_async()):
-    assert fresh is not None
-    yield fresh
+        assert fresh is not None
+        yield fresh
 
 
 async def _health(url: str, namespace: str) -> httpx.Response:

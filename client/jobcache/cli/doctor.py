@@ -20,12 +20,13 @@ from jobcache.errors import CacheUnavailable
 from jobcache.ids import JobId, decode_name
 from jobcache.index import Entry, all_entries, listings
 from jobcache.models import JobStatus
+from jobcache.numbers import read_float, read_int, read_position
 from jobcache.plans.header import Header
 from jobcache.plans.plan import Ask, Pause, Plan, Run, Step
 from jobcache.plans.queries import meta
 from jobcache.plans.scripts import Script, load_script
 from jobcache.plans.source import Source
-from jobcache.plans.writes import REQUESTS_CAP, stream_position
+from jobcache.plans.writes import REQUESTS_CAP
 
 T = TypeVar("T")
 
@@ -129,7 +130,7 @@ def request_audit(source: Source, timeout: float) -> Plan[dict[str, str]]:
     while True:
         fields = yield from meta(source)
         done = fields.get("request_position", "0-0").encode()
-        if stream_position(done) >= stream_position(request):
+        if (read_position(done) or (0, 0)) >= (read_position(request) or (0, 0)):
             return fields
         if waited >= timeout:
             raise CacheUnavailable(f"no refresher audited {source.where} within {timeout:g} s")
@@ -289,7 +290,7 @@ class _Examination:
             report.add("key of no meaning", key)
         elif made.type != expected:
             report.add("key of a wrong type", key)
-        if made.ends and key != b"lease":
+        if made.ends and key not in {b"lease", b"release"}:
             report.add("key with a time to live", key)
 
     def _walk_index(self, index: bytes) -> Generator[Step, Any, None]:
@@ -342,15 +343,15 @@ class _Examination:
         wanted = (b"epoch", b"generation", b"completed_at", b"stale_after", b"active_chips")
         for _ in range(ATTEMPTS):
             before = yield _ask(b"HMGET", self._keys.meta, *wanted)
-            if None in before[2:4]:
+            judged_at, stale_after = map(read_float, before[2:4])
+            if judged_at is None or stale_after is None:
                 return
-            total = yield from self._sum_chips(float(before[2]) - float(before[3]))
+            total = yield from self._sum_chips(judged_at - stale_after)
             after = yield _ask(b"HMGET", self._keys.meta, *wanted)
             if before == after:
-                if int(after[4] or 0) != total:
-                    self._report.add(
-                        "wrong sum", f"active_chips is {int(after[4] or 0)}, not {total}"
-                    )
+                chips = read_int(after[4] or 0)
+                if chips != total:
+                    self._report.add("wrong sum", f"active_chips is {chips}, not {total}")
                 return
             yield Pause(0.05)
         self._report.notes.append("active_chips was not judged: jobs change all the time")

@@ -10,6 +10,8 @@ if newest[1] then
 end
 local entries = {}
 if ARGV[1] ~= '' then
-    entries = redis.call('XRANGE', KEYS[2], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
+    -- Nothing can follow the largest position there is: the server calls that an error.
+    local found = redis.pcall('XRANGE', KEYS[2], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
+    entries = found.err and {} or found
 end
 return {header(KEYS[1]), last, oldest, entries}

@@ -12,19 +12,22 @@ if redis.call('HGET', meta, 'epoch') ~= epoch or (redis.call('HGET', job, 'rev')
     return {header(meta), 'changed'}
 end
 
+-- First, since it is what the refresher knows the deletion by: a stream that takes no more ends this before anything
+-- is done.
+redis.call('XADD', KEYS[5], 'MAXLEN', '~', request_cap, '*', 'request', 'delete', 'id', id)
 local outcome = 'absent'
 local generation = redis.call('HINCRBY', meta, 'generation', 1)
 if revision ~= '' then
     outcome = 'deleted'
     local chips = active_chips(job, fresh_since(meta))
     if chips ~= 0 then
-        redis.call('HINCRBY', meta, 'active_chips', -chips)
+        redis.pcall('HINCRBY', meta, 'active_chips', -chips) -- no number any more: an audit sums them anew
     end
     remove_entries(prefix)
     redis.call('DEL', job)
     settle_listings(prefix)
-    redis.call('XADD', KEYS[4], 'MAXLEN', '~', feed_cap, '*', 'change', 'deleted', 'id', id)
+    -- A feed that takes no more is begun anew by the refresher, and its readers look at everything then.
+    redis.pcall('XADD', KEYS[4], 'MAXLEN', '~', feed_cap, '*', 'change', 'deleted', 'id', id)
 end
 redis.call('ZADD', KEYS[3], generation, id)
-redis.call('XADD', KEYS[5], 'MAXLEN', '~', request_cap, '*', 'request', 'delete', 'id', id)
 return {header(meta), outcome}

@@ -23,8 +23,9 @@ end
 -- the beginning, which the epoch names. Nil when there is neither.
 local function fresh_since(meta)
     local at = redis.call('HMGET', meta, 'completed_at', 'stale_after', 'epoch')
-    local judged_at = at[1] or at[3]
-    return judged_at and at[2] and tonumber(judged_at) - tonumber(at[2]) or nil
+    local judged_at, stale_after = tonumber(at[1] or at[3] or ''), tonumber(at[2] or '')
+    local since = judged_at and stale_after and judged_at - stale_after
+    return since == since and since or nil -- what is no number does not equal itself
 end
 
 local function format_score(number)

@@ -57,7 +57,7 @@ local oldest = '-inf'
 if window ~= '' then
     local completed_at = redis.call('HGET', KEYS[1], 'completed_at')
     if completed_at then
-        oldest = format_score(tonumber(completed_at) - tonumber(window))
+        oldest = format_score((tonumber(completed_at) or 0) - tonumber(window))
     end
 end
 

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 from jobcache.ids import JobId
 from jobcache.models import Change, ChangeKind
+from jobcache.numbers import read_position
 from jobcache.plans.header import Header
 from jobcache.plans.plan import Pause, Plan, Run
 from jobcache.plans.scripts import read_script
 from jobcache.plans.source import Source
-from jobcache.plans.writes import stream_position
 
 BATCH = 500
 """Most entries that one step reads."""
 POLL = 0.25
 """Seconds between two looks at a quiet feed."""
+CLOCKS_APART = 5.0
+"""Seconds by which the clocks of two servers may differ."""
 
 
 class Feed:
@@ -28,54 +30,70 @@ class Feed:
         epoch, _, position = (since or "/").rpartition("/")
         self._epoch = epoch.encode()
         self._position = position.encode()
-        if since is not None:
-            try:
-                stream_position(self._position)
-            except ValueError:
-                raise ValueError(
-                    f"since={since!r}: pass the position of a change, unchanged"
-                ) from None
+        if since is not None and read_position(self._position) is None:
+            raise ValueError(f"since={since!r}: pass the position of a change, unchanged")
 
     def next_batch(self) -> Plan[list[Change] | None]:
         """The next changes, at least one; None when there were none for as long as the reader waits."""
         keys = self._source.keys
-        waited = 0.0
+        waited, passed_over = 0.0, False
         while True:
             reply = yield Run(
-                read_script("changes"), (keys.meta, keys.changes), (self._position, BATCH)
+                read_script("changes"),
+                (keys.meta, keys.changes),
+                (self._position, BATCH),
+                renews=passed_over,
             )
             header = Header(reply[0]).require_ready(self._source.where)
             last, oldest, entries = reply[1], reply[2], reply[3]
-            batch = self._advance(header.epoch, last, oldest, entries)
+            batch = self._advance(header, last, oldest, entries)
             if batch:
                 return batch
+            passed_over = bool(entries)
+            if passed_over:  # none of them can be read; what follows may be
+                continue
             if self._wait is not None and waited >= self._wait:
                 return None
             waited = yield Pause(POLL if self._wait is None else min(POLL, self._wait - waited))
 
     def _advance(
-        self, epoch: bytes, last: bytes, oldest: bytes, entries: Sequence[tuple[bytes, list[bytes]]]
+        self,
+        header: Header,
+        last: bytes,
+        oldest: bytes,
+        entries: Sequence[tuple[bytes, list[bytes]]],
     ) -> list[Change]:
+        epoch = header.epoch
         if not self._started:
             self._started, self._epoch, self._position = True, epoch, last
             return []
-        missed = stream_position(self._position) < stream_position(oldest)
-        if epoch != self._epoch or missed:
+        if epoch != self._epoch or self._is_outside(header, oldest, last):
             self._epoch, self._position = epoch, last
             return [Change(kind=ChangeKind.RESYNC, id=None, position=self._shown(last))]
         batch = []
         for position, flat in entries:
             self._position = position
             fields = dict(zip(flat[::2], flat[1::2], strict=True))
-            if b"id" in fields:
-                batch.append(
-                    Change(
-                        kind=ChangeKind(fields[b"change"].decode()),
-                        id=JobId.from_path(fields[b"id"]),
-                        position=self._shown(position),
-                    )
-                )
+            kind = _KINDS.get(fields.get(b"change", b""))
+            job = JobId.read(fields.get(b"id", b""))
+            if kind is not None and job is not None:  # else it is none that this version can read
+                batch.append(Change(kind=kind, id=job, position=self._shown(position)))
         return batch
 
+    def _is_outside(self, header: Header, oldest: bytes, last: bytes) -> bool:
+        """Whether entries after the position are gone, or the feed began anew and may never come to it.
+
+        A position that the feed has not come to yet may be of a server that this one follows; one of a time to come is
+        of a feed that is gone.
+        """
+        position = read_position(self._position) or _NOWHERE
+        if position > (read_position(last) or _NOWHERE):
+            return position[0] > (header.now + CLOCKS_APART) * 1000
+        return position < (read_position(oldest) or _NOWHERE)
+
     def _shown(self, position: bytes) -> str:
-        return f"{self._epoch.decode()}/{position.decode()}"
+        return f"{self._epoch.decode('utf-8', 'replace')}/{position.decode()}"
+
+
+_NOWHERE = (0, 0)
+_KINDS = {kind.value.encode(): kind for kind in ChangeKind if kind is not ChangeKind.RESYNC}

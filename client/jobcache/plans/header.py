@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from jobcache.errors import CacheNotReady, SchemaMismatch
 from jobcache.ids import decode_name
 from jobcache.keys import SCHEMA_VERSION
 from jobcache.models import CacheState, Freshness
+from jobcache.numbers import read_float, read_int
 from jobcache.times import from_epoch
 
 META_FIELDS = (
@@ -48,8 +48,7 @@ class Header:
     @property
     def schema(self) -> int | None:
         """Version of the keys; None when there are none."""
-        schema = self._reply[0]
-        return None if schema is None else int(schema)
+        return read_int(self._reply[0])
 
     @property
     def epoch(self) -> bytes:
@@ -59,7 +58,7 @@ class Header:
     @property
     def generation(self) -> int:
         """How many writes it has seen."""
-        return int(self._reply[2] or 0)
+        return read_int(self._reply[2]) or 0
 
     @property
     def state(self) -> CacheState:
@@ -77,13 +76,12 @@ class Header:
     @property
     def completed_at(self) -> float | None:
         """End of the last completed scan, in epoch seconds of the server's clock."""
-        completed_at = self._reply[5]
-        return None if completed_at is None else float(completed_at)
+        return read_float(self._reply[5])
 
     @property
     def stale_after(self) -> float:
         """Seconds without a heartbeat after which a running job is stale."""
-        return float(self._reply[6] or 0)
+        return read_float(self._reply[6]) or 0.0
 
     @property
     def status_dir(self) -> str:
@@ -103,8 +101,9 @@ class Header:
             SchemaMismatch: another version of jobcache wrote the keys.
         """
         if self._reply[0] != _SCHEMA and self._reply[0] is not None:
+            version = self._reply[0].decode("utf-8", "replace")
             raise SchemaMismatch(
-                f"{where} holds schema version {self.schema}, this jobcache reads version "
+                f"{where} holds schema version {version}, this jobcache reads version "
                 f"{SCHEMA_VERSION}: install the version of jobcache that the refresher runs"
             )
         return self
@@ -146,7 +145,7 @@ class Header:
             completed_at=from_epoch(completed_at),
             age=None if completed_at is None else max(0.0, self.now - completed_at),
             generation=self.generation,
-            epoch=self.epoch.decode(),
+            epoch=self.epoch.decode("utf-8", "replace"),
         )
 
     @property
@@ -155,7 +154,7 @@ class Header:
 
         A refresher that leads and reported progress lately is slow, not overdue.
         """
-        completed_at, _, _, bound, poll, reported_at = map(read_number, self._reply[5:11])
+        completed_at, _, _, bound, poll, reported_at = map(read_float, self._reply[5:11])
         if completed_at is None or bound is None or bound <= 0:
             return None
         leads = self._reply[-2] != _NO_KEY
@@ -170,15 +169,6 @@ class Header:
     def vantage(self) -> Vantage:
         """From where the answer's jobs are looked at."""
         return Vantage(self.status_dir, (self.completed_at or 0.0) - self.stale_after)
-
-
-def read_number(value: bytes | str | None) -> float | None:
-    """A finite number; None for anything else that a field may hold."""
-    try:
-        number = float(value or b"")
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 _SCHEMA = b"%d" % SCHEMA_VERSION

@@ -9,6 +9,7 @@ from jobcache import keys as names
 from jobcache.ids import decode_name, decode_names
 from jobcache.lazy import assemble
 from jobcache.models import DashboardStats, JobCounts, JobStatus, ProjectSummary
+from jobcache.numbers import read_int
 from jobcache.plans.header import Header
 from jobcache.plans.memo import KnownAnswer
 from jobcache.plans.plan import Plan, Run
@@ -93,7 +94,7 @@ def _read(reply: Sequence[Any]) -> _Summary:
         for name, totals, groups in reply[3]
     ]
     projects.sort(key=lambda project: project.counts["name"])
-    return _Summary({**_by_status(reply[2]), "active_chips": int(reply[1] or 0)}, projects)
+    return _Summary({**_by_status(reply[2]), "active_chips": read_int(reply[1]) or 0}, projects)
 
 
 def _by_status(totals: Sequence[int]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from jobcache.ids import JobId
 from jobcache.index import Entry, Listing, index_entries, listings
 from jobcache.keys import Keys
 from jobcache.models import Freshness
+from jobcache.numbers import read_position
 from jobcache.plans.header import Header
 from jobcache.plans.plan import Ask, Pause, Plan, Run
 from jobcache.plans.queries import freshness
@@ -83,19 +84,13 @@ def refresh(source: Source, wait: bool, timeout: float) -> Plan[Freshness]:
     waited = 0.0
     while True:
         done = yield Ask((b"HGET", source.keys.meta, b"request_position"))
-        if done is not None and stream_position(done) >= stream_position(request):
+        if (read_position(done) or (0, 0)) >= (read_position(request) or (0, 0)):
             return (yield from freshness(source))
         if waited >= timeout:
             raise CacheUnavailable(
                 f"no refresher completed a scan of {source.where} within {timeout:g} s"
             )
         waited = yield Pause(0.05)
-
-
-def stream_position(raw: bytes) -> tuple[int, int]:
-    """A stream id in the order of the stream."""
-    milliseconds, sequence = raw.split(b"-")
-    return int(milliseconds), int(sequence)
 
 
 def removal_args(entries: Iterable[Entry]) -> list[bytes | int]:

@@ -82,13 +82,23 @@ end
 
 local function judge(job, id, revision)
     local buried = buries and redis.call('ZSCORE', tombstones, id)
-    if buried and tonumber(buried) > observed then
+    -- A deletion of a generation to come is none.
+    if buried and tonumber(buried) > observed and tonumber(buried) <= generation then
         return 'tombstone'
     end
     if (redis.call('HGET', job, 'rev') or '') ~= revision then
         return 'changed'
     end
     return 'ok'
+end
+
+-- A feed that takes no more, since its last id is the largest there is, begins anew: readers notice.
+local function announce(change, id)
+    local added = redis.pcall('XADD', changes, 'MAXLEN', '~', cap, '*', 'change', change, 'id', id)
+    if type(added) == 'table' and added.err then
+        redis.call('DEL', changes)
+        redis.call('XADD', changes, '*', 'change', change, 'id', id)
+    end
 end
 
 local function operation()
@@ -117,7 +127,7 @@ local function operation()
         redis.call('ZREM', tombstones, id)
     end
     if ok and announcement ~= '' then
-        redis.call('XADD', changes, 'MAXLEN', '~', cap, '*', 'change', announcement, 'id', id)
+        announce(announcement, id)
     end
     return outcome
 end
@@ -130,6 +140,6 @@ change_entries('ZREM', removals)
 change_entries('ZADD', additions)
 settle_listings(prefix)
 if chips ~= 0 then
-    redis.call('HINCRBY', meta, 'active_chips', chips)
+    redis.pcall('HINCRBY', meta, 'active_chips', chips) -- no number any more: an audit sums them anew
 end
 return {generation, before, outcomes}

@@ -26,7 +26,7 @@ local function chips_between(oldest, newest)
     return sum
 end
 
-local chips = tonumber(redis.call('HGET', meta, 'active_chips') or 0)
+local chips = tonumber(redis.call('HGET', meta, 'active_chips') or 0) or 0
 if not before then -- somebody took away what tells it
     chips = chips_between(format_score(after), '+inf')
 elseif after >= before then
@@ -46,4 +46,6 @@ redis.call('HSET', meta, 'completed_at', completed_at, 'stale_after', stale_afte
     'active_chips', string.format('%.0f', chips), 'jobs', redis.call('ZCARD', KEYS[5]))
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', observed)
 local generation, written_before = advance(meta, 1)
+-- A deletion of a generation to come is none.
+redis.call('ZREMRANGEBYSCORE', KEYS[3], string.format('(%.0f', generation), '+inf')
 return {generation, written_before, completed_at}

@@ -5,6 +5,17 @@ local function is_of_type(key, expected)
     return redis.call('TYPE', key).ok == expected
 end
 
+-- A count as this program writes it. Clients may let any field of meta grow.
+local function is_count(text)
+    return text and #text <= 15 and (text == '0' or string.find(text, '^[1-9]%d*$')) ~= nil
+end
+
+local function counts_are_sound(meta)
+    local counts = redis.call('HMGET', meta, 'generation', 'written')
+    local generation, written = counts[1], counts[2] or '0'
+    return is_count(generation) and is_count(written) and tonumber(written) <= tonumber(generation)
+end
+
 local function refuse(lease_value, epoch)
     local lease = is_of_type(KEYS[1], 'string') and redis.call('GET', KEYS[1])
     local current = is_of_type(KEYS[2], 'hash') and redis.call('HGET', KEYS[2], 'epoch')
@@ -14,6 +25,9 @@ local function refuse(lease_value, epoch)
     end
     if epoch and current ~= epoch then
         return redis.error_reply('EPOCH the cache is of epoch ' .. (current or 'none'))
+    end
+    if epoch and not counts_are_sound(KEYS[2]) then
+        return redis.error_reply('EPOCH generation and written of the cache are none that were written')
     end
     return nil
 end

@@ -4,8 +4,8 @@
 -- ARGV: the lease's value; the epoch; id of the last request taken into account; the prefix of every key; count of
 --   indexes, and the indexes; count of jobs, then for each the key of its hash without prefix, count of index
 --   entries and (index, member) for each.
--- Returns: {{completed_at, stale_after, active_chips}, keys of streams and tombstones of a wrong type, ids that clients
---   deleted, how many keys would have ended, sizes, standings}; a standing is {{revision}, count of fields, scores},
+-- Returns: {{completed_at, stale_after, active_chips}, keys of streams and tombstones of a wrong type, and of streams
+--   that are empty or at an id that no clock comes near (such a stream may take no more), ids that clients deleted, how many keys would have ended, sizes, standings}; a standing is {{revision}, count of fields, scores},
 --   and '!' stands for a wrong type.
 
 local lease_value, epoch, position, prefix = take(), take(), take(), take()
@@ -17,18 +17,23 @@ end
 local meta, requests = KEYS[2], KEYS[3]
 local ending = redis.call('PERSIST', meta)
 
+local function is_at_an_end(stream)
+    local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+    return not newest or string.find(newest[1], '^%d%d%d%d%d%d%d%d%d%d%d%d%d%d') ~= nil
+end
+
 local wrong = {}
 for k, expected in pairs({[3] = 'stream', [4] = 'stream', [5] = 'zset'}) do
     local found = redis.call('TYPE', KEYS[k]).ok
-    if found ~= expected and found ~= 'none' then
+    if found ~= 'none' and (found ~= expected or expected == 'stream' and is_at_an_end(KEYS[k])) then
         wrong[#wrong + 1] = KEYS[k]
     end
     ending = ending + redis.call('PERSIST', KEYS[k])
 end
 
 local deleted = {}
-local later = unless_wrong(redis.pcall('XRANGE', requests, '(' .. position, '+'))
-for _, entry in ipairs(later == WRONG_TYPE and {} or later) do
+local later = redis.pcall('XRANGE', requests, '(' .. position, '+')
+for _, entry in ipairs(later.err and {} or later) do
     local fields = entry[2]
     if fields[2] == 'delete' then
         deleted[#deleted + 1] = fields[4]

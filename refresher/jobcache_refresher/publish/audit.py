@@ -25,7 +25,6 @@ from typing import TypeVar
 from jobcache import keys as names
 from jobcache.index import Entry
 from jobcache.models import ChangeKind, JobStatus
-from jobcache.plans.writes import stream_position
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.ledger import Ledger
 from jobcache_refresher.publish.census import Census, entries_of
@@ -223,8 +222,7 @@ class Auditor:
             steps = None if steps is None else steps - 1
 
     def _last_request(self, position: str) -> bytes:
-        known = position.encode() or b"0-0"
-        return max(known, self._known_request, key=stream_position)
+        return self._inspector.known_request(position.encode(), self._known_request) or b"0-0"
 
     def _note(self, damage: Damage, start: ScanStart, round_ends: bool) -> None:
         self._round_findings += damage.count or damage.is_vast
@@ -330,7 +328,7 @@ class _Look:
         damage = self.damage
         damage.deleted |= seen.deleted
         for key in seen.wrong_streams:
-            damage.add_key(key, "of a wrong type")
+            damage.add_key(key, "of a wrong type, empty, or at its end")
         if seen.fresh_since is None or damage.chips:
             return
         chips = self._census.chips(seen.fresh_since, seen.deleted)

@@ -12,6 +12,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from jobcache import keys as names
 from jobcache.index import Entry
 from jobcache.keys import Keys
+from jobcache.numbers import read_float, read_int, read_position
 from jobcache_refresher.publish.server import Server
 
 T = TypeVar("T")
@@ -59,9 +60,10 @@ class Inspection:
 
     fresh_since: float | None
     """Epoch seconds of the oldest heartbeat that counts; None before the first completed scan."""
-    active_chips: int
+    active_chips: int | None
+    """None when it is no number."""
     wrong_streams: tuple[bytes, ...]
-    """Keys beside the jobs that are of a wrong type."""
+    """Keys beside the jobs that are of a wrong type, or may take no more."""
     deleted: frozenset[bytes]
     """Jobs that clients deleted, as the refresher does not know yet."""
     ending: int
@@ -105,10 +107,10 @@ class Inspector:
                 args += [entry.key, entry.member]
         seen = self._run("inspect", (keys.requests, keys.changes, keys.tombstones), args)
         (completed_at, stale_after, chips), wrong, deleted, ending, sizes, standings = seen
-        known = completed_at is not None and stale_after is not None
+        judged_at, seconds = read_float(completed_at), read_float(stale_after)
         return Inspection(
-            float(completed_at) - float(stale_after) if known else None,
-            int(chips or 0),
+            None if judged_at is None or seconds is None else judged_at - seconds,
+            read_int(chips or 0),
             tuple(key.removeprefix(keys.prefix) for key in wrong),
             frozenset(deleted),
             ending,
@@ -148,6 +150,17 @@ class Inspector:
         except ResponseError:  # of a wrong type, as an audit will find
             return b"0-0"
         return newest[0][0] if newest else b"0-0"
+
+    def known_request(self, *positions: bytes) -> bytes:
+        """The last of some positions that the stream of requests reaches; empty when it reaches none.
+
+        One that lies beyond its end is of a stream that is gone, or was made up.
+        """
+        end = read_position(self.last_request()) or (0, 0)
+        reached = [
+            (place, raw) for raw in positions if (place := read_position(raw)) and place <= end
+        ]
+        return max(reached)[1] if reached else b""
 
     def info(self) -> dict[str, str] | None:
         """What the server says of its memory and its counters; None where that is denied."""

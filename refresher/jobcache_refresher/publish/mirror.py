@@ -85,7 +85,7 @@ class Follower:
         if epoch != self._epoch:
             self._begin(epoch)
             newest = self._server.ask(b"XREVRANGE", self._keys.changes, b"+", b"-", b"COUNT", 1)
-            self._position = b"(" + newest[0][0] if newest else b"-"
+            self._position = newest[0][0] if newest else b"-"
         while self._clock.monotonic() < ends and self._epoch:
             if not self.is_whole:
                 at_end = self._compare_stretch() is None
@@ -169,8 +169,13 @@ class Follower:
         entries = self._server.ask(
             b"XRANGE", self._keys.changes, self._position, b"+", b"COUNT", KEYS_PER_STEP
         )
+        if self._position != b"-":
+            if not entries or entries[0][0] != self._position:
+                self.take()  # the feed was trimmed, or begun anew: read everything again
+                return False
+            del entries[0]
         if entries:
-            self._position = b"(" + entries[-1][0]
+            self._position = entries[-1][0]
             told = (dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in entries)
             self._read(list({fields[b"id"]: None for fields in told if b"id" in fields}))
         return bool(entries)

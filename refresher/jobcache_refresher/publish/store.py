@@ -15,6 +15,7 @@ from jobcache.ids import JobId
 from jobcache.index import Listing, format_score, listings
 from jobcache.keys import SCHEMA_VERSION, Keys
 from jobcache.models import CacheState, ChangeKind
+from jobcache.numbers import read_float, read_int
 from jobcache.plans.writes import CHANGES_CAP, listing_args
 from jobcache_refresher.publish.diff import Operation
 from jobcache_refresher.publish.inspection import Inspector
@@ -99,16 +100,17 @@ class Store:
         schema, epoch, generation, written, state = self._server.ask(
             b"HMGET", self._keys.meta, *wanted
         )
-        if schema is not None and int(schema) > SCHEMA_VERSION:
+        version = read_int(schema) or 0
+        if version > SCHEMA_VERSION:
             raise SchemaMismatch(
                 f"namespace {self._keys.namespace!r} at {self._server.shown} holds schema version "
-                f"{int(schema)}, this refresher writes version {SCHEMA_VERSION}"
+                f"{version}, this refresher writes version {SCHEMA_VERSION}"
             )
-        if epoch is None or int(schema or 0) != SCHEMA_VERSION:
+        if read_float(epoch) is None or version != SCHEMA_VERSION:
             return None
         if state == CacheState.BUILDING.value.encode():
             return None  # half of it may be of the epoch before, or was never written
-        stands = (int(generation or 0), int(written or 0))
+        stands = (read_int(generation) or 0, read_int(written) or 0)
         if epoch == self._known and (stands[0] < self._generation or stands[1] < self._written):
             return None
         self._epoch = self._known = epoch
@@ -136,7 +138,7 @@ class Store:
         """
         leap = LEAP if self._may_have_lost_writes else 0
         self._may_have_lost_writes = False
-        generation, written, now = self._run("stand", (), (leap,))
+        generation, written, now = self._run("stand", (), (leap, SCHEMA_VERSION))
         if generation < self._generation or written < self._written:
             raise EpochError(f"the cache went back to generation {generation}")
         self._generation = generation + leap
@@ -228,6 +230,14 @@ class Store:
         value: bytes | None = self._server.ask(b"HGET", self._keys.meta, name)
         return value
 
+    def number(self, name: str) -> float | None:
+        """One field of ``meta`` that holds a number; None when there is none."""
+        return read_float(self.field(name))
+
+    def request_position(self) -> bytes:
+        """Id of the last request that was taken into account; empty for none, and for one that cannot be."""
+        return self.inspector().known_request(self.field("request_position") or b"")
+
     def inspector(self) -> Inspector:
         """Who looks at the same keys."""
         return Inspector(self._server, self._keys, self._run, self._write)
@@ -252,7 +262,8 @@ class Store:
             raise
 
     def _leftovers(self) -> Iterator[list[bytes]]:
-        keep = {self._keys.lease, self._keys.meta, self._keys.changes, self._keys.requests}
+        keys = self._keys
+        keep = {keys.lease, keys.meta, keys.changes, keys.requests, keys.release}
         cursor: bytes = b"0"
         while True:
             cursor, found = self._server.ask(
