@@ -28,6 +28,7 @@ from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.snapshot import Snapshot
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.status import Status
+from jobcache_refresher.workers import to_keep
 
 log = logging.getLogger(__name__)
 
@@ -127,12 +128,12 @@ class Cycle:
     def remember(self, records: Records, snapshot: Snapshot) -> None:
         """Put other knowledge in place of this refresher's own: what was published, and what that says of the tree."""
         self._scanner.reset(snapshot)
-        self._mark_dirty(PathState.PENDING, PathState.CONFLICT)
+        self._mark_dirty(PathState.PENDING, PathState.UNREAD, PathState.CONFLICT)
         self._ledger.adopt(records)
 
     def lose_epoch(self) -> None:
         """The epoch cannot be trusted: from now on, nothing counts as published."""
-        self._mark_dirty(PathState.PENDING, PathState.CONFLICT)
+        self._mark_dirty(PathState.PENDING, PathState.UNREAD, PathState.CONFLICT)
         self._ledger.lose_epoch()
         self._store.leave()
         self._completed_at = None
@@ -206,7 +207,7 @@ class Cycle:
 
     def _take_requests(self, item: WorkItem) -> None:
         self._position = item.requests.position.decode() or self._position
-        self._mark_dirty(PathState.PENDING)
+        self._mark_dirty(PathState.PENDING, PathState.UNREAD)
         self._resolve_conflicts()
         for path in item.requests.deleted:
             self._look_again(path)
@@ -220,12 +221,15 @@ class Cycle:
 
         def publish(readings: Readings) -> None:
             # A failure waits until the scan is over; the scanner's thread must not be left alone.
+            if failures:
+                self._ledger.drop_pending(readings)
+                return
             self._ledger.expect(readings)
-            if not failures:
-                try:
-                    self._publish(start)
-                except Exception as error:
-                    failures.append(error.with_traceback(None))
+            try:
+                self._publish(start)
+            except Exception as error:
+                failures.append(to_keep(error))
+                self._ledger.drop_pending()
 
         scan = self._supervisor.scan(
             item.scope,
@@ -234,7 +238,7 @@ class Cycle:
             take=publish,
         )
         if failures:
-            raise failures[0]
+            raise failures.pop()  # held by nothing but its own traceback
         return scan
 
     def _publish(self, start: ScanStart) -> None:

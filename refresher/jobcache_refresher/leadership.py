@@ -251,7 +251,7 @@ class Leadership:
 
     def lose_epoch(self, lost: EpochError) -> None:
         """Nothing that was published counts any more."""
-        log.warning("%s: building the cache anew", lost)
+        log.warning("%s: building the cache anew", str(lost))  # a record would keep its frames
         self._on(Event.EPOCH_LOST)
         self._cycle.lose_epoch()
 

@@ -19,6 +19,8 @@ class PathState(Enum):
 
     PENDING = "pending"
     """Its file was read; what was read is not in Redis yet."""
+    UNREAD = "unread"
+    """Its file was read, but that could not be published and was dropped: the file must be read again."""
     CONFLICT = "conflict"
     """A compare-and-set failed: somebody else changed or deleted the job in Redis. Look at both sides again."""
     QUARANTINED = "quarantined"
@@ -80,6 +82,12 @@ class Ledger:
         for path, fields in readings.items():
             if self._states.get(path) is not PathState.QUARANTINED:
                 self._enter(path, PathState.PENDING, fields)
+
+    def drop_pending(self, others: Iterable[bytes] = ()) -> None:
+        """What was read cannot be published: nothing of it is kept, but which files to read again."""
+        for path in [*self._paths[PathState.PENDING], *others]:
+            if self._states.get(path) is not PathState.QUARANTINED:
+                self._enter(path, PathState.UNREAD, None)
 
     def mark_conflict(self, path: bytes) -> None:
         """Somebody else changed or deleted a job."""

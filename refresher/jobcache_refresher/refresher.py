@@ -26,7 +26,7 @@ from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.snapshot import APART
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.status import Status
-from jobcache_refresher.workers import Workers
+from jobcache_refresher.workers import Workers, forget_frames
 
 log = logging.getLogger(__name__)
 
@@ -133,9 +133,13 @@ class Refresher:
         for target in (self._loop, self._keep_lease):
             self._start_thread(target)
         self._started.wait()
-        if self._failure is not None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
             self.close()
-            raise self._failure
+            try:
+                raise failure
+            finally:
+                del failure
         return self
 
     def close(self) -> bool:
@@ -248,20 +252,20 @@ class Refresher:
     def _loop(self) -> None:
         while not self._stop.is_set():
             try:
-                pause = self._engine.leadership.turn()
+                pause = self._turn()
                 if pause > 0:  # else there is more to do before it counts as started
                     self._started.set()
             except FilesystemHungError as hung:
                 self._fail(self._hangs(hung))
                 pause = RETRY_INTERVAL
             except (RedisError, OSError) as error:
-                log.warning("%s: %s", self._engine.server.shown, error)
+                log.warning("%s: %s", self._engine.server.shown, str(error))
                 self._fail(CacheUnavailable(f"{self._engine.server.shown}: {error}"))
                 pause = RETRY_INTERVAL
             except StoppedError:
                 return
             except JobCacheError as error:
-                log.error("%s", error)  # noqa: TRY400 - one line says it all
+                log.error("%s", str(error))  # noqa: TRY400 - one line says it all
                 self._fail(error)
                 pause = RETRY_INTERVAL
             except Exception as bug:
@@ -270,6 +274,14 @@ class Refresher:
                 pause = RETRY_INTERVAL
             self._wake.wait(pause)
             self._wake.clear()
+
+    def _turn(self) -> float:
+        """A turn of which nothing stays in memory when it fails."""
+        try:
+            return self._engine.leadership.turn()
+        except BaseException as error:
+            forget_frames(error)
+            raise
 
     def _hangs(self, why: object) -> JobCacheError:
         return JobCacheError(f"status_dir={self.settings.status_dir!r} hangs: {why}")

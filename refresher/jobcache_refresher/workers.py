@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -33,8 +34,32 @@ WAITING = 4.0
 """A call that takes so many times its CPU time waits."""
 
 
+def forget_frames(error: BaseException) -> None:
+    """Empty the frames that an error, and those that led to it, passed through; where it was raised is still told.
+
+    What they held may be large, as the arguments of a step are, and hold each other, so that only a rare look for
+    cycles would free it. Frames that still run keep what they hold.
+    """
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        one = pending.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        traceback.clear_frames(one.__traceback__)
+        pending += (one.__cause__, one.__context__)
+
+
+def to_keep(error: BaseException) -> Any:
+    """An error that the caller has caught, with nothing in it of what its frames held, the caller's among them."""
+    forget_frames(error)
+    trace = error.__traceback__
+    return error.with_traceback(trace and trace.tb_next)
+
+
 class Outcome(Generic[Out]):
-    """What a call gave or raised, once it has."""
+    """What a call gave or raised, once it has; to be asked for once, since nothing of it is kept after that."""
 
     def __init__(self) -> None:
         self._done = threading.Event()
@@ -46,7 +71,8 @@ class Outcome(Generic[Out]):
         try:
             self._value = call()
         except BaseException as error:
-            self._error = error
+            self._error = to_keep(error)
+        del call  # a frame that an error passed through leads to this one
         self._done.set()
 
     def wait(self, seconds: float | None = None) -> bool:
@@ -56,9 +82,14 @@ class Outcome(Generic[Out]):
     def result(self) -> Out:
         """What the call gave; raises what it raised. Waits for it."""
         self._done.wait()
-        if self._error is not None:
-            raise self._error
-        return self._value  # type: ignore[return-value]
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
+        value, self._value = self._value, None
+        return value  # type: ignore[return-value]
 
 
 class Workers:
@@ -140,6 +171,7 @@ class Workers:
         while (item := self._calls.get()) is not None:
             outcome, call = item
             outcome.fill(call)
+            del item, outcome, call  # not kept while nothing is to be done
 
     def _each(self, call: Callable[[In], Out], items: Sequence[In]) -> Callable[[], list[Out]]:
         def calls() -> list[Out]:

@@ -456,7 +456,13 @@ class TestBreaker:
             redis.restore(rig.refresher.keys.meta, 0, kept, replace=True)
         assert len(caller.list_all_jobs()) == 1
 
-    @pytest.mark.parametrize("says", ["-LOADING loading", "-NOPERM no right", "-WRONGPASS wrong"])
+    @pytest.mark.parametrize(
+        "says",
+        [
+            *("-LOADING loading", "-NOPERM no right", "-WRONGPASS wrong"),
+            *("-READONLY no writes", "-MASTERDOWN alone"),
+        ],
+    )
     def test_nor_does_a_refusal(self, says: str, calling: Callable[..., Caller]) -> None:
         with hostile(lambda command: says.encode() + b"\r\n") as server:
             caller = calling(server.url.replace("redis://", "redis://u:p@"))

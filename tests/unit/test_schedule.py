@@ -120,7 +120,7 @@ class HangingScanner:
 
     def scan(self, scope: Scope, hints: Any, *, fresh_since: float, give: Any) -> Scan:
         self.go_on.wait(10)
-        return Scan(readings={b"late": {}})
+        return Scan(read=[b"late"])
 
     def give_back(self, scan: Scan) -> None:
         self.given_back.append(scan)
@@ -148,8 +148,8 @@ class TestPatience:
         while _is_hung(patient):
             assert time.monotonic() < ends
             time.sleep(0.01)
-        assert b"late" in scanner.given_back[0].readings
-        assert b"late" in patient.scan(Scope.POLL, (), fresh_since=0).readings
+        assert b"late" in scanner.given_back[0].read
+        assert b"late" in patient.scan(Scope.POLL, (), fresh_since=0).read
         patient.close()
 
     def test_a_slow_scan_that_makes_steps_is_waited_for(self) -> None:
@@ -164,7 +164,7 @@ class TestPatience:
 
         thread = threading.Thread(target=step)
         thread.start()
-        assert patient.scan(Scope.POLL, (), fresh_since=0).readings
+        assert patient.scan(Scope.POLL, (), fresh_since=0).read
         thread.join()
         patient.close()
 

@@ -10,7 +10,13 @@ from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from jobcache.connection.attempt import ANSWERS, KEPT_FOR, PoolExhaustedError, plan_tries
+from jobcache.connection.attempt import (
+    KEPT_FOR,
+    LEAST_TIME,
+    REFUSALS,
+    PoolExhaustedError,
+    plan_tries,
+)
 from jobcache.connection.connections import abandon, abort
 from jobcache.plans.plan import Command
 
@@ -31,19 +37,20 @@ class AsyncPool:
 
     async def exchange(self, command: Command, ends: float, begin: Callable[[], None]) -> Any:
         """As ``Pool.exchange``."""
-        await self._acquire(ends - time.monotonic())
+        await self._acquire(ends)
         try:
             begin()
             return await self._exchange(command, ends)
         finally:
             self._permits.release()
 
-    async def _acquire(self, seconds: float) -> None:
+    async def _acquire(self, ends: float) -> None:
         if not self._permits.locked():
             await self._permits.acquire()  # at once
             return
         try:
-            async with asyncio.timeout(seconds):
+            # A moment less, so that whoever waited has time for an exchange, or is told what it waited for.
+            async with asyncio.timeout(ends - time.monotonic() - LEAST_TIME):
                 await self._permits.acquire()
         except TimeoutError:
             raise PoolExhaustedError(self.size) from None
@@ -65,7 +72,7 @@ class AsyncPool:
                     raise
                 except retry as error:
                     abort(connection)
-                    if isinstance(error, ANSWERS):
+                    if isinstance(error, REFUSALS):
                         raise
                     self.drop()  # the others lead where this one did
                     now = self._round

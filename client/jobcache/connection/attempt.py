@@ -34,8 +34,10 @@ class NotInChargeError(RedisConnectionError):
 FAILURES = (RedisError, OSError, OutageError, PoolExhaustedError)
 """What the I/O of a conversation may raise."""
 
-ANSWERS = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError)
-"""What a server says; redis-py counts some of it among lost connections."""
+REFUSALS = (ResponseError, AuthenticationError, AuthorizationError)
+"""What a server says of a command or of a user; redis-py counts some of it among lost connections."""
+ANSWERS = (*REFUSALS, BusyLoadingError)
+"""What a server says that shows that it is there."""
 _TIMEOUTS = (RedisTimeoutError, TimeoutError)
 _OUTAGES = (RedisConnectionError, OSError)
 
@@ -48,6 +50,9 @@ arrives. An exchange waits for such a connection for half of its time only, and 
 """
 KEPT_FOR = 30.0
 """Seconds after which a connection that nobody used is not used any more; most networks forget flows later."""
+
+LEAST_TIME = 0.005
+"""Seconds that must be left for an exchange when a connection comes free."""
 
 Try: TypeAlias = tuple[float, tuple[type[Exception], ...]]
 """When a try must be over, on the monotonic clock, and the errors after which there is another one."""
@@ -64,6 +69,7 @@ def plan_tries(unused_for: float | None, now: float, ends: float) -> tuple[Try, 
     last: Try = (ends, ())
     if unused_for is None:
         return (ends, (NotInChargeError,)), last
+    # A server that says on a kept connection that it loads follows another one by now: one that restarts keeps none.
     if unused_for <= TRUSTED_FOR:
         return (ends, (RedisConnectionError,)), last
     return ((now + ends) / 2, (RedisConnectionError, *_TIMEOUTS)), last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -31,6 +32,12 @@ _AIO_KINDS: Mapping[Any, Any] = {
     UnixDomainSocketConnection: kinds.AioUnixDomainConnection,
 }
 _OF_A_POOL = ("max_connections", "timeout")
+_KEEPALIVE = {
+    getattr(socket, name): value
+    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+    if hasattr(socket, name)
+}
+"""Seconds and tries, so that the kernel keeps an idle connection in the memory of the network."""
 _OWN_TIMES = ("socket_timeout", "socket_connect_timeout")
 """Options of redis-py in whose place a budget stands."""
 
@@ -78,6 +85,8 @@ def _common_options(endpoint: Endpoint, retry: Any) -> dict[str, Any]:
     options: dict[str, Any] = {"protocol": 2, "client_name": "jobcache", "retry": retry}
     if endpoint.credentials is not None:
         options["credential_provider"] = endpoint.credentials
+    if endpoint.server_options.get("connection_class") is not UnixDomainSocketConnection:
+        options |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
     options |= endpoint.server_options
     for name in _OF_A_POOL:
         options.pop(name, None)

@@ -22,10 +22,12 @@ from redis.asyncio.connection import UnixDomainSocketConnection as AioUnixConnec
 from redis.connection import UnixDomainSocketConnection
 from redis.exceptions import (
     ClusterDownError,
+    MasterDownError,
     MovedError,
     NoPermissionError,
     ReadOnlyError,
     RedisError,
+    ResponseError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -231,7 +233,12 @@ class _Fixed:
     primary, which is a replica now and refuses writes. Any new connection leads to the new one.
     """
 
-    refusals: tuple[type[RedisError], ...] = (ReadOnlyError,)
+    refusals: tuple[type[RedisError], ...] = (ReadOnlyError, MasterDownError)
+
+    def refuses(self, error: ResponseError) -> bool:
+        """Whether the server says that another one is in charge; the texts are of scripts, and of reads that wait."""
+        said = str(error)
+        return isinstance(error, self.refusals) or "-READONLY " in said or said[:9] == "UNBLOCKED"
 
     def heed(self, error: RedisError) -> NotInChargeError:
         """The error that makes a caller connect anew."""
@@ -269,7 +276,9 @@ class _Heeding(_Fixed):
     def read_response(self, *args: Any, **options: Any) -> Any:
         try:
             return super().read_response(*args, **options)  # type: ignore[misc]
-        except self.refusals as error:
+        except ResponseError as error:
+            if not self.refuses(error):
+                raise
             self.disconnect()  # type: ignore[attr-defined]
             raise self.heed(error) from None
 
@@ -344,7 +353,9 @@ class _AioHeeding(_Fixed):
     async def read_response(self, *args: Any, **options: Any) -> Any:
         try:
             return await super().read_response(*args, **options)  # type: ignore[misc]
-        except self.refusals as error:
+        except ResponseError as error:
+            if not self.refuses(error):
+                raise
             abort(self)
             raise self.heed(error) from None
 

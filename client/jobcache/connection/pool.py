@@ -11,7 +11,13 @@ from typing import Any, Self
 
 from redis.exceptions import ResponseError
 
-from jobcache.connection.attempt import ANSWERS, KEPT_FOR, PoolExhaustedError, plan_tries
+from jobcache.connection.attempt import (
+    KEPT_FOR,
+    LEAST_TIME,
+    REFUSALS,
+    PoolExhaustedError,
+    plan_tries,
+)
 from jobcache.plans.plan import Command
 
 
@@ -81,7 +87,7 @@ class Pool:
 
     def _acquire(self, ends: float) -> None:
         try:
-            self._permits.get(timeout=max(0.0, ends - time.monotonic()))
+            self._permits.get(timeout=max(0.0, ends - time.monotonic() - LEAST_TIME))
         except queue.Empty:
             raise PoolExhaustedError(self.size) from None
 
@@ -98,7 +104,7 @@ class Pool:
                 raise
             except retry as error:
                 connection.disconnect()
-                if isinstance(error, ANSWERS):
+                if isinstance(error, REFUSALS):
                     raise
                 self.close()  # the others lead where this one did
                 now = self._round

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from typing import Any, NamedTuple, TypeVar
 
@@ -187,7 +188,8 @@ class Store:
         return args + changes + listing_args(names_of)
 
     def _apply_step(self, args: list[bytes | str | int]) -> Callable[[], Any]:
-        return lambda: self._run("apply", (self._keys.changes, self._keys.tombstones), args)
+        # No closure, which a frame would hold that is emptied.
+        return partial(self._run, "apply", (self._keys.changes, self._keys.tombstones), args)
 
     def _outcomes(self, operations: list[Operation], step: Pending[Any]) -> Iterator[Outcome]:
         generation, before, verdicts = step.result()

@@ -63,7 +63,8 @@ Readings = dict[bytes, Fields]
 class Scan:
     """What a scan found."""
 
-    readings: Readings = field(default_factory=dict)
+    read: list[bytes] = field(default_factory=list)
+    """Runs that were read; what was read of them was given away."""
     gone: list[bytes] = field(default_factory=list)
     """Runs whose absence is confirmed."""
     vanishing: int = 0
@@ -208,7 +209,7 @@ class Scanner:
 
     def give_back(self, scan: Scan) -> None:
         """Have the next scan read what this one read, and nobody took."""
-        for path in scan.readings:
+        for path in scan.read:
             self.mark_dirty(path)
 
     def forget(self, path: bytes) -> None:
@@ -267,7 +268,8 @@ class Scanner:
             scan.examined += 1
             self._note(run, finding)
             if isinstance(finding, Reading):
-                scan.readings[run.path] = fresh[run.path] = finding.fields
+                scan.read.append(run.path)
+                fresh[run.path] = finding.fields
                 if len(fresh) == READINGS_AT_ONCE:
                     give(fresh)
                     fresh = {}

@@ -57,6 +57,14 @@ class Proxy:
         """Close every connection: behind it is another server now."""
         self._loop.call_soon_threadsafe(self._drop)
 
+    def turn(self, upstream: str) -> None:
+        """Lead new connections to another server; those that exist stay where they are."""
+        self._upstream = upstream
+
+    def forget(self) -> None:
+        """Let nothing pass on connections that exist, and tell nobody; new ones are well."""
+        asyncio.run_coroutine_threadsafe(self._forget(), self._loop).result()
+
     def end(self) -> None:
         """Close everything."""
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -90,6 +98,10 @@ class Proxy:
     def _drop(self, *, reset: bool = False) -> None:
         for link in list(self._links):
             link.close(reset=reset)
+
+    async def _forget(self) -> None:
+        for link in self._links:
+            link.forgotten = True
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -129,6 +141,7 @@ class _Link:
         self._reader, self._writer = reader, writer
         self._up_reader, self._up_writer = up_reader, up_writer
         self._muted = False
+        self.forgotten = False
 
     async def run(self) -> None:
         """Pump both ways. What the client sent is delivered also after it left."""
@@ -148,6 +161,8 @@ class _Link:
     async def _requests(self) -> None:
         while data := await self._read(self._reader):
             await self._wait()
+            if self.forgotten:
+                continue
             self._up_writer.write(data)
             await self._up_writer.drain()
 
