@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from redis.exceptions import ResponseError
@@ -22,11 +22,14 @@ from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.snapshot import Snapshot
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.status import Status
+from jobcache_refresher.text import shown
 
 log = logging.getLogger(__name__)
 
 FOLLOWING = 0.2
 """Seconds that a standby reads at a time, before it asks for the lease again."""
+NAMED = 5
+"""Directories that a reason names, of those that are not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,12 +440,15 @@ class Reconciler:
         return sum(path in known for path in scan.gone) if self._holding else 0
 
     def _complete(self, place: Place, scan: Scan, held: int, seconds: float) -> float:
-        reason = ""
+        reasons = []
         if held:
-            reason = (
+            reasons.append(
                 f"{held} of {len(self.records)} jobs vanished at once: their deletion waits for "
                 f"'jobcache-refresher release'"
             )
+        if scan.volumes:
+            reasons.append(_unread(scan.volumes))
+        reason = "; ".join(reasons)
         self._say(reason or None)
         return self._store.complete(
             place,
@@ -487,3 +493,9 @@ class Reconciler:
             else:
                 log.info("no longer degraded")
             self.status.degraded = degraded
+
+
+def _unread(volumes: Set[bytes]) -> str:
+    named = ", ".join(shown(path) for path in sorted(volumes)[:NAMED])
+    more = f" and {len(volumes) - NAMED} more" if len(volumes) > NAMED else ""
+    return f"directories on filesystems of their own are not read: {named}{more}"
