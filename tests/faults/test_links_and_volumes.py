@@ -19,6 +19,7 @@ from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.tree import ElsewhereError, Tree
 from jobcache_refresher.settings import Settings
 from tests.contract.compare import assert_agrees, names_of
+from tests.faults.faulty import FaultyTree
 from tests.harness import Rig
 from tests.servers import RunningServer
 from tests.trees import Names, delete_run, write_run
@@ -102,15 +103,19 @@ class TestSwappedForALink:
     ) -> Iterator[Rig]:
         for root in (status_dir, tmp_path / "outside"):
             for names in RUNS:
-                write_run(root, names, job_key="ours" if root == status_dir else "secret")
+                key = "ours" if root == status_dir else "secret"
+                write_run(root, names, job_key=key, status="completed")
         with Rig(valkey.url, status_dir, namespace) as rig:
             rig.settle()
             rig.refresher.time.advance(30)
             rig.settle()
             yield rig
 
+    @pytest.mark.parametrize("hinted", [False, True])
     @pytest.mark.parametrize("depth", [1, 2, 3, 4])
-    def test_nothing_is_read_outside(self, rig: Rig, tmp_path: Path, depth: int) -> None:
+    def test_nothing_is_read_outside(
+        self, rig: Rig, tmp_path: Path, depth: int, hinted: bool
+    ) -> None:
         """Whatever the times of the directory above say."""
         branch = rig.status_dir.joinpath(*VICTIM[:depth])
         times = branch.parent.stat()
@@ -118,8 +123,11 @@ class TestSwappedForALink:
         branch.symlink_to(tmp_path.joinpath("outside", *VICTIM[:depth]))
         os.utime(branch.parent, ns=(times.st_atime_ns, times.st_mtime_ns))
         below = [names for names in RUNS if names[:depth] == VICTIM[:depth]]
-        hints = frozenset("/".join(names).encode() for names in below)
-        rig.refresh(Scope.HINTS, hints=hints)
+        paths = frozenset("/".join(names).encode() for names in below)
+        for path in paths:
+            rig.refresher.scanner.distrust(path)
+        if hinted:
+            rig.refresh(Scope.HINTS, hints=paths)
         for _ in range(8):
             rig.refresh(Scope.POLL)
             assert set(keys(rig).values()) == {"ours"}
@@ -127,6 +135,8 @@ class TestSwappedForALink:
         assert rig.cache.meta()["errors"] == "0"
 
     def test_nor_through_what_is_held(self, rig: Rig, tmp_path: Path) -> None:
+        write_run(rig.status_dir, VICTIM, job_key="ours")
+        rig.settle()
         branch = rig.status_dir.joinpath(*VICTIM)
         branch.rename(tmp_path / "away")
         branch.symlink_to(tmp_path / "away")
@@ -160,7 +170,7 @@ class TestSwappedForALink:
         rig.refresh()
         assert keys(rig) == dict.fromkeys(RUNS, "ours")
         monkeypatch.undo()
-        self.test_nothing_is_read_outside(rig, tmp_path, 3)
+        self.test_nothing_is_read_outside(rig, tmp_path, 3, hinted=False)
 
     def test_a_file_that_is_replaced_while_it_is_opened_is_no_link(
         self, status_dir: Path, monkeypatch: pytest.MonkeyPatch
@@ -318,9 +328,20 @@ class TestEntriesThatCannotBeLookedAt:
         assert guard.look({b"p"}).unknown == {b"p"}
 
     def test_a_file_that_cannot_be_looked_at_is_there(
-        self, status_dir: Path, failures: dict[str, int], error: int
+        self,
+        valkey: RunningServer,
+        status_dir: Path,
+        namespace: str,
+        failures: dict[str, int],
+        error: int,
     ) -> None:
         write_run(status_dir, VICTIM)
-        failures["metadata.json"] = error
-        listing = Tree(str(status_dir)).list_directory("/".join(VICTIM).encode())
-        assert listing.unknown == {b"metadata.json"}
+        tree = FaultyTree(str(status_dir))
+        with Rig(valkey.url, status_dir, namespace, tree=tree) as rig:
+            rig.settle()
+            failures["metadata.json"] = error
+            file = "/".join((*VICTIM, "metadata.json")).encode()
+            tree.fail(errno.ENOENT, lambda path: path in {file, b"held", b"metadata.json"})
+            for _ in range(4):
+                rig.refresh()
+            assert set(keys(rig)) == {VICTIM}

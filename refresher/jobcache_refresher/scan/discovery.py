@@ -126,7 +126,7 @@ class Discovery:
         listed_at = self._clock.time()
         listings = self._workers.map(self._list, directories)
         for directory, listing in zip(directories, listings, strict=True):
-            if isinstance(listing, FileNotFoundError | ElsewhereError):
+            if isinstance(listing, FileNotFoundError | NotADirectoryError | ElsewhereError):
                 self.doubt(directory.path.rpartition(b"/")[0])
             elif isinstance(listing, OSError):
                 directory.settled = False

@@ -107,7 +107,7 @@ class Reader:
             return self._look(run, forced, live)
         except FileNotFoundError:
             return self._look_for_file(run)
-        except ElsewhereError:
+        except (NotADirectoryError, ElsewhereError):
             return DirectoryMissing()
         except TornReadError as error:
             return Trouble(f"cannot be read: {error}", passing=True)
@@ -199,7 +199,7 @@ class Reader:
             return UNCHANGED
         try:
             listing = self._tree.list_directory(run.path)
-        except (FileNotFoundError, ElsewhereError):
+        except (FileNotFoundError, NotADirectoryError, ElsewhereError):
             return DirectoryMissing()
         except OSError as error:
             return Trouble(f"cannot be listed: {error.strerror or error}", passing=False)
