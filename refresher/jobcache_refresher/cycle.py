@@ -6,7 +6,7 @@ A new epoch is filled in the same way: from memory first, since the tree may tak
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from redis.exceptions import RedisError
 
@@ -28,10 +28,13 @@ from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.snapshot import Snapshot
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.status import Status
+from jobcache_refresher.text import shown
 from jobcache_refresher.workers import to_keep
 
 log = logging.getLogger(__name__)
 
+NAMED = 5
+"""Directories that a reason names, of those that are not read."""
 REPORT_INTERVAL = 1.0
 """Seconds between two reports of how far a scan is, at most."""
 
@@ -376,13 +379,7 @@ class Cycle:
             log.debug("progress was not reported: %s", error)
 
     def _complete_scan(self, start: ScanStart, scan: Scan, held: int, seconds: float) -> None:
-        reason = ""
-        if held:
-            reason = (
-                f"{held} of {len(self._ledger.records)} jobs vanished at once: their deletion waits "
-                "for 'jobcache-refresher release'"
-            )
-        self._status.say(reason)
+        self._status.say("; ".join(self._reasons(scan, held)))
         # The stream may have begun anew: then whoever asks next must not be told that it was seen to.
         self._position = self._store.inspector().known_request(self._position.encode()).decode()
         self._next_scan.note_duration(seconds)
@@ -404,6 +401,19 @@ class Cycle:
         status.scan_seconds, status.completed_at = seconds, self._completed_at or 0.0
         status.scans += 1
         status.examined += scan.examined
+
+    def _reasons(self, scan: Scan, held: int) -> Iterator[str]:
+        """Why answers are not whole, though the scan completed."""
+        if held:
+            yield (
+                f"{held} of {len(self._ledger.records)} jobs vanished at once: their deletion waits "
+                "for 'jobcache-refresher release'"
+            )
+        if scan.volumes:
+            named = ", ".join(shown(path) for path in sorted(scan.volumes)[:NAMED])
+            more = len(scan.volumes) - NAMED
+            others = f" and {more} more" if more > 0 else ""
+            yield f"directories on filesystems of their own are not read: {named}{others}"
 
     def _complete(self, start: ScanStart, fields: dict[str, str]) -> None:
         reason = self._status.degraded or ""

@@ -20,7 +20,7 @@ from jobcache_refresher.scan.snapshot import (
     Snapshot,
     join,
 )
-from jobcache_refresher.scan.tree import Directory, Tree
+from jobcache_refresher.scan.tree import Directory, ElsewhereError, OtherDeviceError, Tree
 from jobcache_refresher.text import shown
 from jobcache_refresher.workers import Workers
 
@@ -43,6 +43,8 @@ class Discovery:
         settle: float,
     ) -> None:
         self.snapshot = Snapshot()
+        self.volumes: set[bytes] = set()
+        """Directories on filesystems of their own, as the last scan of more than hints met them. They are not read."""
         self._tree = tree
         self._guard = guard
         self._schedule = schedule
@@ -56,7 +58,9 @@ class Discovery:
         Raises:
             RootFaultError: the root cannot be believed. The snapshot is as before.
         """
-        self._look_at_root()
+        errors = self._look_at_root()
+        if scope is not Scope.HINTS:
+            self.volumes = set()
         pointed_at: set[bytes] = set()
         for path in hints:
             names = path.split(b"/")
@@ -64,25 +68,33 @@ class Discovery:
                 b"/".join(names[:depth]) for depth in range(1, min(len(names), NAME_DEPTH) + 1)
             )
         busy = self._busy_groups(fresh_since) if scope is Scope.POLL else set()
-        errors = 0
         level = self.snapshot.present_below(ROOT)
         while level:
             due = [one for one in level if self._is_due(one, scope, pointed_at, busy)]
             errors += self._list_all(due)
             # Hints come often: what they cost must not grow with the tree.
             parents = due if scope is Scope.HINTS else level
-            level = [below for one in parents for below in self.snapshot.present_below(one.path)]
+            level = [
+                below
+                for one in parents
+                if one.path not in self.volumes
+                for below in self.snapshot.present_below(one.path)
+            ]
         return errors
 
     def doubt(self, path: bytes) -> None:
         """Something is gone from a directory: list it in the next scan."""
         self.snapshot.directories[path].settled = False
 
-    def _look_at_root(self) -> None:
+    def _look_at_root(self) -> int:
         root = self.snapshot.directories[ROOT]
         known = {name for name, missed in root.children.items() if missed < CONFIRMATIONS}
-        listed_at = self._clock.time()
-        self._absorb(root, self._guard.look(known), listed_at)
+        listed_at, place = self._clock.time(), self._guard.place
+        listing = self._guard.look(known)
+        if place not in {None, self._guard.place}:
+            log.info("the status directory lies at %s now", shown(self._guard.place or b""))
+            self.snapshot.doubt_all()
+        return self._absorb(root, listing, listed_at)
 
     def _busy_groups(self, fresh_since: float) -> set[bytes]:
         """Groups with a live run, or in which something changed lately."""
@@ -114,14 +126,17 @@ class Discovery:
         listed_at = self._clock.time()
         listings = self._workers.map(self._list, directories)
         for directory, listing in zip(directories, listings, strict=True):
-            if isinstance(listing, FileNotFoundError):
+            if isinstance(listing, FileNotFoundError | NotADirectoryError | ElsewhereError):
                 self.doubt(directory.path.rpartition(b"/")[0])
             elif isinstance(listing, OSError):
                 directory.settled = False
                 errors += 1
-                log.warning("%s: %s", shown(directory.path), listing.strerror or listing)
+                if isinstance(listing, OtherDeviceError):
+                    self.volumes.add(directory.path)
+                else:
+                    log.warning("%s: %s", shown(directory.path), listing.strerror or listing)
             else:
-                self._absorb(directory, listing, listed_at)
+                errors += self._absorb(directory, listing, listed_at)
                 interval = self._schedule.listing_interval(directory.depth, directory.path)
                 directory.list_at = self._clock.monotonic() + interval
         return errors
@@ -134,20 +149,23 @@ class Discovery:
             )
         except OSError as error:
             return error
-        if listing.device != self._guard.device:
-            return OSError("lies on another device")
         return listing
 
-    def _absorb(self, directory: KnownDirectory, listing: Directory, listed_at: float) -> None:
+    def _absorb(self, directory: KnownDirectory, listing: Directory, listed_at: float) -> int:
+        """Take over a listing; returns how many names in it could not be looked at."""
         children, found = directory.children, listing.subdirectories
         if directory.path == ROOT:
             found = {name: child for name, child in found.items() if name not in NOT_PROJECTS}
         # A first listing is no news; else everything would count as busy after a start.
         is_news = directory.mtime_ns is not None
-        if is_news and found.keys() != {name for name, missed in children.items() if missed == 0}:
+        # What could not be looked at is there all the same: of a name that is known, nothing changes.
+        kept = children.keys() & listing.unknown
+        there = found.keys() | kept
+        if is_news and there != {name for name, missed in children.items() if missed == 0}:
             directory.changed_at = self._clock.monotonic()
-        if missing := children.keys() - found.keys():
+        if missing := children.keys() - there:
             self._miss(directory, missing)
+        children.update(dict.fromkeys(kept, 0))
         above, depth = join(directory.path, b""), directory.depth + 1
         for name, child in found.items():
             children[name] = 0
@@ -156,7 +174,15 @@ class Discovery:
             else:
                 self._meet_directory(above + name, depth, child.mtime_ns, is_news)
         directory.mtime_ns = listing.mtime_ns
-        directory.settled = listing.mtime_ns / 1e9 + self._settle < listed_at
+        long_ago = listing.mtime_ns / 1e9 + self._settle < listed_at
+        directory.settled = long_ago and not listing.unknown
+        if listing.unknown:
+            log.warning(
+                "%s: %d names in it cannot be looked at",
+                shown(directory.path),
+                len(listing.unknown),
+            )
+        return len(listing.unknown)
 
     def _miss(self, directory: KnownDirectory, names: Set[bytes]) -> None:
         now = self._clock.monotonic()

@@ -35,6 +35,7 @@ class RootGuard:
         self._filesystem_type = filesystem_type
         self._marker = marker.encode("utf-8", "surrogateescape")
         self._device: int | None = None
+        self._place: bytes | None = None
         self._type: str | None = None
         self._shown = repr(str(PurePath(tree.root.decode("utf-8", "backslashreplace"))))
 
@@ -54,12 +55,13 @@ class RootGuard:
             raise RootFaultError(f"status_dir={self._shown}: {error.strerror or error}") from None
         if not marked:
             raise RootFaultError(f"status_dir={self._shown} lacks its marker {self._marker!r}")
-        names = listing.subdirectories.keys() - NOT_PROJECTS
+        names = (listing.subdirectories.keys() | listing.unknown) - NOT_PROJECTS
         if known and not names:
             raise RootFaultError(f"status_dir={self._shown} turned empty")
         # Device numbers are used again: where nothing of what was known is left, the type is looked at as well.
         if listing.device != self._device or not known & names:
             self._judge_device(listing, known)
+        self._place = self._tree.place
         return listing
 
     def _judge_device(self, listing: Directory, known: Set[bytes]) -> None:
@@ -75,6 +77,11 @@ class RootGuard:
             if moved and not known & listing.subdirectories.keys():
                 raise RootFaultError(f"status_dir={self._shown} shows another filesystem")
         self._device, self._type = listing.device, kind
+
+    @property
+    def place(self) -> bytes | None:
+        """Where the root lay when it was last believed, with its links resolved; None before it was."""
+        return self._place
 
     @property
     def device(self) -> int | None:

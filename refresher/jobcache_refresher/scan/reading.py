@@ -15,7 +15,7 @@ from jobcache_refresher.scan.holds import Hold, Holds
 from jobcache_refresher.scan.parse import UnparsableError, parse_metadata
 from jobcache_refresher.scan.schedule import Schedule
 from jobcache_refresher.scan.snapshot import NEVER, KnownRun
-from jobcache_refresher.scan.tree import Fingerprint, TornReadError, Tree
+from jobcache_refresher.scan.tree import ElsewhereError, Fingerprint, TornReadError, Tree
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +107,8 @@ class Reader:
             return self._look(run, forced, live)
         except FileNotFoundError:
             return self._look_for_file(run)
+        except (NotADirectoryError, ElsewhereError):
+            return DirectoryMissing()
         except TornReadError as error:
             return Trouble(f"cannot be read: {error}", passing=True)
         except OSError as error:
@@ -197,11 +199,12 @@ class Reader:
             return UNCHANGED
         try:
             listing = self._tree.list_directory(run.path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, ElsewhereError):
             return DirectoryMissing()
         except OSError as error:
             return Trouble(f"cannot be listed: {error.strerror or error}", passing=False)
-        return UNCHANGED if METADATA in listing.others else FileMissing()
+        there = METADATA in listing.others or METADATA in listing.unknown
+        return UNCHANGED if there else FileMissing()
 
 
 def beat_of(fields: Fields) -> float | None:

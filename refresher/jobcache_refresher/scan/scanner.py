@@ -73,6 +73,8 @@ class Scan:
     """Directories and files that cannot be read, or not as a job."""
     examined: int = 0
     """Runs looked at."""
+    volumes: frozenset[bytes] = frozenset()
+    """Directories that are not read, since they lie on filesystems of their own."""
 
 
 class Scanner:
@@ -167,16 +169,16 @@ class Scanner:
             RootFaultError: the status directory itself cannot be believed. The snapshot is as before.
         """
         pointed_at = frozenset(hints)
-        device = self._guard.device
+        before = self._guard.device, self._guard.place
         try:
             errors = self._discovery.discover(scope, pointed_at, fresh_since)
         except RootFaultError:
             self._holds.drop_all()
             raise
-        if self._guard.device != device:
-            # Mounted anew: what is held is of the mount before, and keeps it alive.
+        if (self._guard.device, self._guard.place) != before:
+            # Mounted anew, or a link that leads elsewhere now: what is held is of before, and keeps a mount alive.
             self._holds.drop_all()
-        scan = Scan(errors=errors)
+        scan = Scan(errors=errors, volumes=frozenset(self._discovery.volumes))
         try:
             self._look_at_runs(scan, scope, pointed_at, fresh_since, give)
         except BaseException:

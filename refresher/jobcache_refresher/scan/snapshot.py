@@ -97,6 +97,13 @@ class Snapshot:
         self.directories: dict[bytes, KnownDirectory] = {ROOT: KnownDirectory(ROOT, 0)}
         self.runs: dict[bytes, KnownRun] = {}
 
+    def doubt_all(self) -> None:
+        """Have everything listed and looked at once more, whatever its times say."""
+        for directory in self.directories.values():
+            directory.settled = False
+        for run in self.runs.values():
+            run.look_at = NEVER
+
     def expect(self, path: bytes, changed_at: float) -> KnownRun:
         """The run at a path, made known with every directory above it if need be."""
         parent, _, name = path.rpartition(b"/")

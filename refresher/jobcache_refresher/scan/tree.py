@@ -1,7 +1,8 @@
 """The status directory as a filesystem: the only module that lists, stats and opens in it.
 
-Paths are bytes relative to the root, as the filesystem holds them. No symbolic link is followed, only regular files
-are opened and none is waited for, and no more of one is read than its cap. An error is the caller's to judge: nothing
+Paths are bytes relative to the root, as the filesystem holds them. The root may be a symbolic link; below it none is
+followed, also not one that took a directory's place. Only regular files are opened and none is waited for, and no more
+of one is read than its cap. An error is the caller's to judge: nothing
 here turns one into an absence.
 """
 
@@ -11,7 +12,7 @@ import os
 import stat
 import sys
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Fingerprint(NamedTuple):
@@ -63,6 +64,8 @@ class Directory:
     subdirectories: dict[bytes, Child]
     others: frozenset[bytes] = field(default_factory=frozenset)
     """Names of everything else: files, links, sockets."""
+    unknown: frozenset[bytes] = field(default_factory=frozenset)
+    """Names that could not be looked at: of a kind that nobody can tell, but no absence."""
 
 
 _ENCODING = sys.getfilesystemencoding()
@@ -81,6 +84,14 @@ class TornReadError(OSError):
     """The file changed while it was read."""
 
 
+class ElsewhereError(OSError):
+    """A link took a directory's place: what was opened lies elsewhere."""
+
+
+class OtherDeviceError(OSError):
+    """The directory lies on a filesystem of its own, which another may take the place of without anybody's notice."""
+
+
 class Tree:
     """A status directory.
 
@@ -91,30 +102,47 @@ class Tree:
 
     def __init__(self, root: str) -> None:
         self.root = os.fsencode(os.path.abspath(root))
+        self.place = self.root
+        """Where the root lies, with every link resolved as of when it was last listed. Paths lead from there."""
+        self._device: int | None = None
+        """Of the root when it was last listed."""
 
     def list_directory(self, path: bytes, *, with_mtimes: bool = False) -> Directory:
         """List a directory whole, with its subdirectories' mtimes if asked for.
 
         A network filesystem sends the attributes along with the names, so that the mtimes cost nothing more there.
         """
-        handle = os.open(
-            self._full(path), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        )
+        handle = self._open_directory(path) if path else self._open_root()
         try:
             status = os.fstat(handle)
+            if not path:
+                self._device = status.st_dev
+            elif self._device not in {None, status.st_dev}:
+                raise OtherDeviceError("lies on another device")
             subdirectories: dict[bytes, Child] = {}
-            others = set()
+            others, unknown = set(), set()
             with os.scandir(handle) as entries:
                 for entry in entries:
                     name = entry.name.encode(_ENCODING, "surrogateescape")
-                    if entry.is_dir(follow_symlinks=False):
+                    try:
+                        below = is_directory(entry)
+                    except OSError:
+                        unknown.add(name)
+                        continue
+                    if below:
                         mtime_ns = _mtime_ns(entry) if with_mtimes else None
                         subdirectories[name] = Child(entry.inode(), mtime_ns)
                     else:
                         others.add(name)
         finally:
             os.close(handle)
-        return Directory(status.st_mtime_ns, status.st_dev, subdirectories, frozenset(others))
+        return Directory(
+            status.st_mtime_ns,
+            status.st_dev,
+            subdirectories,
+            frozenset(others),
+            frozenset(unknown),
+        )
 
     def exists(self, name: bytes) -> bool:
         """Whether something of this name lies in the root."""
@@ -126,7 +154,8 @@ class Tree:
 
     def hold_directory(self, path: bytes) -> int:
         """A descriptor of a directory to look names up in; the caller closes it with ``release``."""
-        return os.open(self._full(path), _HOLD | os.O_DIRECTORY)
+        full = self._full(path)
+        return _only_at(full, os.open(full, _HOLD | os.O_DIRECTORY))
 
     def hold_file(self, name: bytes, held: int) -> int:
         """A descriptor of a file, to be asked for its fingerprint; the caller closes it with ``release``."""
@@ -181,10 +210,59 @@ class Tree:
         # place in between from waiting for a writer.
         _regular(os.lstat(where, dir_fd=directory))
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-        return os.open(where, flags, dir_fd=directory)
+        handle = os.open(where, flags, dir_fd=directory)
+        return _only_at(self._full(path) + b"/" + name, handle)
+
+    def _open_root(self) -> int:
+        handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.place = _path_of(handle, self.root)
+        return handle
+
+    def _open_directory(self, path: bytes) -> int:
+        full = self._full(path)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        return _only_at(full, os.open(full, flags))
 
     def _full(self, path: bytes) -> bytes:
-        return self.root + b"/" + path if path else self.root
+        return self.place + b"/" + path if path else self.place
+
+
+def is_directory(entry: os.DirEntry[Any]) -> bool:
+    """Whether an entry of a listing is a directory, and no link to one.
+
+    Where the filesystem does not say so in the listing, it is asked.
+
+    Raises:
+        OSError: it does not tell. ``DirEntry`` takes a name that cannot be found for no directory.
+    """
+    if entry.is_dir(follow_symlinks=False):
+        return True
+    if entry.is_file(follow_symlinks=False) or entry.is_symlink():
+        return False
+    return stat.S_ISDIR(entry.stat(follow_symlinks=False).st_mode)
+
+
+def _only_at(full: bytes, handle: int) -> int:
+    """The handle, if what was opened lies where its path says; else it is closed.
+
+    Looking at the path before it is opened would not do: a link may come in between. The kernel tells where an open
+    file lies without asking the filesystem.
+    """
+    found = _path_of(handle, full)
+    if found == full:
+        return handle
+    os.close(handle)
+    if found == full + b" (deleted)":
+        raise TornReadError("replaced while it was opened")
+    raise ElsewhereError("a link took a directory's place")
+
+
+def _path_of(handle: int, full: bytes) -> bytes:
+    """Where an open file lies now."""
+    try:
+        return os.readlink(b"/proc/self/fd/%d" % handle)
+    except OSError:  # no /proc here
+        return os.path.realpath(full)
 
 
 def _regular(status: os.stat_result) -> os.stat_result:

@@ -35,6 +35,7 @@ from watchdog.observers.inotify_c import (
 
 from jobcache.codec import METADATA_NAME
 from jobcache_refresher.scan.snapshot import ROOT, RUN_DEPTH, join
+from jobcache_refresher.scan.tree import is_directory
 from jobcache_refresher.watching.dirty import Dirty
 
 log = logging.getLogger(__name__)
@@ -394,7 +395,14 @@ def _identity(root: bytes) -> tuple[int, int]:
 
 def _subdirectories(full: bytes) -> list[bytes]:
     with os.scandir(full) as entries:
-        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        return [entry.name for entry in entries if _is_directory(entry)]
+
+
+def _is_directory(entry: os.DirEntry[bytes]) -> bool:
+    try:
+        return is_directory(entry)
+    except OSError:
+        return False  # the scan will tell
 
 
 def _strerror(error: OSError) -> str:
