@@ -75,9 +75,7 @@ def _setting(result: Mapping[str, Any], _: Rows) -> str:
 
 def _summary(result: Mapping[str, Any], rows: Rows) -> str:
     page, worker = rows["list_all_jobs(limit=100), cold"], rows["worker memory"]
-    before, now = (
-        (_amount(page, side), _amount(worker, side)) for side in ("baseline", "project")
-    )
+    before, now = ((_amount(page, side), _amount(worker, side)) for side in ("baseline", "project"))
     return (
         f"With {result['jobs']:,} jobs, a page of 100 jobs takes {now[0]} at most instead of {before[0]}, and a worker "
         f"needs {now[1]} of\nmemory for the jobs instead of {before[1]}.\n"
@@ -106,12 +104,11 @@ def _queries(result: Mapping[str, Any], rows: Rows) -> str:
     ping = rows["get_job beside PING"]
     share = ping["project"] / ping["baseline"]
     met = "" if ping["met"] else " (**missed**: the target is 1.5x)"
-    missed = sum(
-        rows[f"{query}, {mode}"]["met"] is False for query in QUERIES for mode in _MODES
-    )
+    missed = sum(rows[f"{query}, {mode}"]["met"] is False for query in QUERIES for mode in _MODES)
     return (
         _table(heads, table)
-        + f"\nA PING takes {_amount(ping, 'baseline')} on the same connection; `get_job` takes {share:.2f}x of that{met}.\n"
+        + f"\nA PING takes {_amount(ping, 'baseline')} on the same connection; "
+        + f"`get_job` takes {share:.2f}x of that{met}.\n"
         + f"A ratio that misses its target is bold: {missed or 'none'} in this run.\n"
     )
 
