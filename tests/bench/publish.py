@@ -74,11 +74,12 @@ def _setting(result: Mapping[str, Any], _: Rows) -> str:
 
 
 def _summary(result: Mapping[str, Any], rows: Rows) -> str:
-    page, worker = rows["list_all_jobs(limit=100), cold"], rows["worker memory"]
-    before, now = ((_amount(page, side), _amount(worker, side)) for side in ("baseline", "project"))
+    cold, warm = (rows[f"list_all_jobs(limit=100), {mode}"] for mode in ("cold", "warm"))
+    memory = rows["worker memory"]
     return (
-        f"With {result['jobs']:,} jobs, a page of 100 jobs takes {now[0]} at most instead of {before[0]}, and a worker "
-        f"needs {now[1]} of\nmemory for the jobs instead of {before[1]}.\n"
+        f"With {result['jobs']:,} jobs, a list of 100 jobs takes {_amount(cold, 'project')} in a worker that has just "
+        f"started and\n{_amount(warm, 'project')} later, instead of {_amount(warm, 'baseline')}. A worker needs "
+        f"{_amount(memory, 'project')} of memory for the jobs instead of {_amount(memory, 'baseline')}.\n"
     )
 
 
