@@ -222,7 +222,7 @@ def test_the_table_of_the_json_api() -> None:
 
 
 def test_the_table_of_metrics() -> None:
-    collector = StatusCollector(Status, "default")
+    collector = StatusCollector(lambda: Status(leads=True, completed_at=1.0), "default")
     expected = [
         metric.name + ("_total" if metric.type == "counter" else "")
         for metric in collector.collect()
