@@ -291,12 +291,20 @@ def fields_of_meta() -> set[str]:
 WHILE_A_SCAN_LASTS = {"scanned", "total"}
 
 
+@pytest.fixture
+def evicting() -> Iterator[str]:
+    """The URL of a server of which the refresher warns."""
+    policy = ("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+    with running_server("valkey-9", *policy) as server:
+        yield server.url
+
+
 def test_every_field_of_meta_is_in_the_table(
-    valkey: RunningServer, namespace: str, status_dir: Path
+    evicting: str, namespace: str, status_dir: Path
 ) -> None:
     """Looked at after a scan, a client's request, a repair and a failure, which is all that writes to it."""
     write_run(status_dir, RUN)
-    cache = JobCache(valkey.url, namespace=namespace)
+    cache = JobCache(evicting, namespace=namespace)
     seen: set[str] = set()
 
     def look_until(wanted: Callable[[dict[str, str]], bool]) -> None:
@@ -307,10 +315,10 @@ def test_every_field_of_meta_is_in_the_table(
             time.sleep(0.05)
         seen.update(meta)
 
-    settings: dict[str, Any] = {"poll_interval": 0.2, "lease_ttl": 1.0}
+    settings: dict[str, Any] = {"poll_interval": 0.2, "lease_ttl": 1.0, "mode": "auto"}
     with (
-        Refresher(status_dir, url=valkey.url, namespace=namespace, **settings),
-        valkey.client() as redis,
+        Refresher(status_dir, url=evicting, namespace=namespace, **settings),
+        Redis.from_url(evicting) as redis,
     ):
         cache.refresh(wait=True)
         look_until(lambda meta: "beat_at" in meta)
