@@ -157,6 +157,13 @@ def test_every_setting_that_is_named_exists() -> None:
         assert set(re.findall(r"JOBCACHE_\w*", page.text)) <= known, page.name
 
 
+def test_every_url_that_is_shown_can_be_used() -> None:
+    urls = [url for row in DOCS["connecting.md"].table("URLs") for url in named(row[0])]
+    assert len(urls) == 5
+    for url in urls:
+        JobCache(url)
+
+
 def test_the_key_table() -> None:
     expected = [[f"`{row.key}`", row.type, row.holds] for row in KEY_TABLE]
     assert DOCS["redis.md"].table("Keys") == expected
