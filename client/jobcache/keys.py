@@ -25,7 +25,7 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class KeyRow(NamedTuple):
-    """One row of the README's key table."""
+    """One row of the key table in docs/redis.md."""
 
     key: str
     type: str

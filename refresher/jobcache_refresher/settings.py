@@ -65,8 +65,8 @@ class Settings(BaseModel):
         default=2.0,
         ge=0,
         le=60,
-        description="seconds for which the filesystem may show old attributes; what changed later "
-        "than this before it was read is read again",
+        description="seconds for which the filesystem may show old attributes; a file that changed "
+        "within that time before it was read is read again",
     )
     stale_after: float = Field(
         default=300.0, gt=0, description="seconds without a heartbeat that make a running job stale"
@@ -108,7 +108,7 @@ class Settings(BaseModel):
         description="share of all jobs that may vanish at once before deletions wait for a release",
     )
     hold_minimum: int = Field(
-        default=50, ge=0, description="that many jobs may vanish at once in any case"
+        default=50, ge=0, description="number of jobs that may vanish at once in any case"
     )
     lease_ttl: float = Field(
         default=15.0,

@@ -1,4 +1,4 @@
-"""The queries of a result as a picture: how many times faster than the in-process cache, on a logarithmic scale.
+"""The queries of a result as a picture: how many times faster than the per-process cache, on a logarithmic scale.
 
 An SVG that is read without any program of ours: text is text, the colours follow the reader's light or dark theme,
 and what the picture says stands in its description as well.
@@ -49,13 +49,13 @@ text { font: 13px -apple-system, "Segoe UI", "Noto Sans", "DejaVu Sans", Helveti
 
 
 class Line(NamedTuple):
-    """One query: ratios to the in-process cache, above 1 is faster."""
+    """One query: ratios to the per-process cache, above 1 is faster."""
 
     query: str
     warm: float
     cold: float
     bars: tuple[float, ...]
-    """What it should reach; of a warm client first."""
+    """Targets; that of a warm client first."""
 
 
 def lines(result: Mapping[str, Any]) -> list[Line]:
@@ -86,7 +86,7 @@ def draw(result: Mapping[str, Any]) -> str:
     several = lines(result)
     axis = Axis([number for one in several for number in (one.warm, one.cold, *one.bars)])
     height = HEAD + STEP * len(several) + FOOT
-    title = f"Queries against the in-process cache, {result['jobs']:,} jobs"
+    title = f"Queries against the per-process cache, {result['jobs']:,} jobs"
     size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-labelledby="title description">',
@@ -153,9 +153,9 @@ def _legend(x: float, y: float) -> list[str]:
         *(_dot(x + 168, y - 4.5, "cold"), _text(x + 180, y, "cold: holds nothing yet")),
         *(
             _stroke(x + 352, y - 13, x + 352, y + 4, "bar"),
-            _text(x + 362, y, "what was set out, warm"),
+            _text(x + 362, y, "target, warm"),
         ),
-        *(_stroke(x + 534, y - 13, x + 534, y + 4, "bar thin"), _text(x + 544, y, "and cold")),
+        *(_stroke(x + 534, y - 13, x + 534, y + 4, "bar thin"), _text(x + 544, y, "target, cold")),
         _text(WIDTH - 12, y, "warm", "faint", "end"),
     ]
 
@@ -163,9 +163,9 @@ def _legend(x: float, y: float) -> list[str]:
 def _describe(several: Sequence[Line]) -> str:
     said = []
     for line in several:
-        wanted = f", {times(line.bars[0])} was set out" if line.bars else ""
+        wanted = f", {times(line.bars[0])} is the target" if line.bars else ""
         said.append(f"{line.query}: {times(line.warm)} warm, {times(line.cold)} cold{wanted}")
-    return "How many times faster than the in-process cache. " + ". ".join(said) + "."
+    return "How many times faster than the per-process cache. " + ". ".join(said) + "."
 
 
 def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:

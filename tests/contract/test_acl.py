@@ -24,6 +24,7 @@ from jobcache_refresher import Refresher
 from tests.contract.compare import assert_agrees, names_of
 from tests.contract.test_random_tree import TreeMachine
 from tests.harness import Rig
+from tests.pages import DOCS
 from tests.programs import JOBCACHE, REFRESHER, run
 from tests.servers import (
     ACL_FILE,
@@ -325,9 +326,8 @@ def _refusal(client: Redis, *command: Any) -> RedisError:
     raise AssertionError(f"{command} was allowed: {reply!r}")
 
 
-def test_the_readme_makes_passwords(tmp_path: Path, namespace: str) -> None:
-    block = (ROOT / "deploy" / "README.md").read_text().split("## Who may do what")[1]
-    script = block.split("```sh\n")[1].split("```")[0]
+def test_the_recipe_makes_passwords(tmp_path: Path, namespace: str) -> None:
+    (script,) = DOCS["connecting.md"].code("sh")
     script = script.replace("deploy/redis/jobcache.acl", str(ACL_FILE))
     require("openssl")
     subprocess.run(["/bin/sh", "-ec", script], cwd=tmp_path, check=True, timeout=30)

@@ -16,6 +16,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from jobcache_refresher.settings import Settings
+from tests.pages import DOCS
 from tests.tools import require
 
 ROOT = Path(__file__).parents[2]
@@ -172,9 +173,10 @@ def test_the_example_overlay_changes_three_values_only() -> None:
     assert example == base
 
 
-def test_the_readme_shows_the_secret_that_the_pod_reads(container: Document) -> None:
-    blocks = re.findall(r"```yaml\n(.*?)```", (DEPLOY / "README.md").read_text(), re.DOTALL)
-    (secret,) = (found for found in map(yaml.safe_load, blocks) if found["kind"] == "Secret")
+def test_the_page_shows_the_secret_that_the_pod_reads(container: Document) -> None:
+    (block,) = DOCS["kubernetes.md"].code("yaml")
+    secret = yaml.safe_load(block)
+    assert secret["kind"] == "Secret"
     validate(secret)
     reference = container["env"][0]["valueFrom"]["secretKeyRef"]
     assert secret["metadata"]["name"] == reference["name"]

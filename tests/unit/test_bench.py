@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -265,7 +266,7 @@ def test_the_mix_is_spread_evenly() -> None:
     assert max(sum(path == one for one in paths[:10]) for path in counts) <= 4
 
 
-# The picture and the README
+# The picture and the pages
 
 
 def result_with(ratio: float) -> dict[str, Any]:
@@ -286,7 +287,7 @@ def test_a_picture_says_in_words_what_it_shows() -> None:
     assert description is not None
     assert picture.get("role") == "img"
     assert f"{title.get('id')} {description.get('id')}" == picture.get("aria-labelledby")
-    assert "get_recent_jobs: 120x warm, 60x cold, 50x was set out" in (description.text or "")
+    assert "get_recent_jobs: 120x warm, 60x cold, 50x is the target" in (description.text or "")
     texts = {text.text for text in picture.iter(space + "text")}
     assert {query for query in QUERIES if query != "get_job"} <= texts
     assert "prefers-color-scheme: dark" in drawn
@@ -301,16 +302,27 @@ def test_ten_times_as_fast_is_as_far_everywhere() -> None:
         plot.draw({"jobs": 1, "rows": []})
 
 
-def test_the_readme_says_what_was_measured() -> None:
+def test_the_pages_say_what_was_measured() -> None:
     result = compare.load(publish.RESULT)
-    readme = publish.README.read_text("utf-8")
-    assert publish.rewritten(readme, result) == readme, "run make bench-report"
+    for page in publish.PAGES:
+        text = page.read_text("utf-8")
+        assert "<!-- bench: " in text, page
+        assert publish.rewritten(text, result) == text, f"{page.name}: run make bench-report"
     assert publish.PICTURE.read_text() == plot.draw(result), "run make bench-report"
-    assert publish.PICTURE.relative_to(publish.REPOSITORY).as_posix() in readme
     with pytest.raises(ValueError, match="no row"):
-        publish.rewritten(readme, {**result, "rows": []})
+        publish.rewritten(text, {**result, "rows": []})
     with pytest.raises(ValueError, match="'x'"):
         publish.rewritten("<!-- bench: x -->\n<!-- bench: end -->", result)
+
+
+def test_every_measured_table_is_shown_once() -> None:
+    shown = [
+        name
+        for page in publish.PAGES
+        for name in re.findall(r"<!-- bench: (\w+) -->", page.read_text("utf-8"))
+        if name != "end"
+    ]
+    assert sorted(shown) == sorted(publish.TABLES)
 
 
 # From end to end

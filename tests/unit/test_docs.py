@@ -1,60 +1,128 @@
-"""The README is a promise."""
+"""The documentation keeps what it promises, as far as a look at the files and the code tells."""
 
 from __future__ import annotations
 
-import os
+import inspect
 import re
-import subprocess
-import sys
-from pathlib import Path
+import shlex
+from collections.abc import Iterator
 
+import click
 import pytest
 
+import jobcache
+from jobcache import AsyncJobCache, CacheState, Freshness, JobCache, JobMetadata
+from jobcache.cli import Exit
+from jobcache.cli.commands import root as client_program
+from jobcache.codec import CHIPS, FINGERPRINT, JOB_FIELDS, REV
 from jobcache.keys import KEY_TABLE
+from jobcache.web.api import ENDPOINTS
+from jobcache_refresher.cli.commands import root as refresher_program
+from jobcache_refresher.metrics import StatusCollector
 from jobcache_refresher.settings import Settings
-from tests.contract.compare import names_of
-from tests.harness import Rig
-from tests.servers import RunningServer
-from tests.trees import write_run
-from tests.unit.test_index import pattern
+from jobcache_refresher.status import Status
+from tests.pages import DOCS, PAGES, README, ROOT, Page
 
-README = Path(__file__).parents[2] / "README.md"
+PROGRAMS = {"jobcache": client_program, "jobcache-refresher": refresher_program}
+LONGEST_README = 150
 
 
-def table(heading: str) -> list[list[str]]:
-    """The rows of the first table below a heading."""
-    section = README.read_text("utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    rows = [line for line in section.splitlines() if line.startswith("|")][2:]
-    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+def each(pages: list[Page]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("page", pages, ids=lambda page: page.name)
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+def named(cell: str) -> list[str]:
+    """The code in a cell of a table."""
+    return re.findall(r"`([^`]+)`", cell)
 
 
-def test_the_key_table() -> None:
-    assert table("Keys") == [[f"`{row.key}`", row.type, row.holds] for row in KEY_TABLE]
+# Pages and links
 
 
-def test_every_key_in_redis_is_in_the_table(rig: Rig, server: RunningServer) -> None:
-    for number in range(3):
-        write_run(rig.status_dir, (f"p{number}", "g:x/y"[:3], "n", "r"))
-    rig.refresh()
-    rig.cache.delete_job("p0", "g:x", "n", "r")
-    with server.client() as redis:
-        found = {
-            key.removeprefix(rig.refresher.keys.prefix).decode(): key
-            for key in redis.scan_iter(rig.refresher.keys.prefix + b"*")
-        }
-        assert {"jobs", "meta", "lease", "changes", "requests", "tombstones", "running"} <= set(
-            found
-        )
-        for name, key in found.items():
-            (row,) = [row for row in KEY_TABLE if pattern(row.key).fullmatch(name)]
-            assert redis.type(key).decode() == row.type, name
-            lives = redis.ttl(key)
-            assert (lives > 0) == (name == "lease"), "live keys carry no TTL"
-    assert names_of(rig.cache.list_all_jobs())
+def test_the_readme_is_short() -> None:
+    assert len(README.text.splitlines()) <= LONGEST_README
+
+
+@each(PAGES)
+def test_every_link_leads_somewhere(page: Page) -> None:
+    for link in page.links:
+        if re.match(r"https?://", link):
+            continue
+        path, _, fragment = link.partition("#")
+        target = (page.path.parent / path).resolve() if path else page.path
+        assert target.exists(), link
+        if fragment:
+            assert fragment in Page(target).anchors, link
+
+
+@pytest.mark.parametrize("index", [README, DOCS["README.md"]], ids=lambda page: page.name)
+def test_every_page_is_linked(index: Page) -> None:
+    linked = {(index.path.parent / link.partition("#")[0]).resolve() for link in index.links}
+    assert {page.path for page in DOCS.values()} - {index.path} <= linked
+
+
+@each([page for name, page in DOCS.items() if name != "README.md"])
+def test_a_page_says_first_for_whom_it_is(page: Page) -> None:
+    first = page.text.split("\n\n")[1]
+    assert re.match(r"For (everyone|developers|operators|people)\b", first), first
+
+
+@each(PAGES)
+def test_make_targets_exist(page: Page) -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for target in re.findall(r"(?:^|`)make ([\w-]+)", page.text, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@each(PAGES)
+def test_extras_exist(page: Page) -> None:
+    pyproject = (ROOT / "pyproject.toml").read_text("utf-8")
+    extras = pyproject.split("[project.optional-dependencies]")[1].split("\n[")[0]
+    for several in re.findall(r"pip install '\.\[([\w,]+)\]'", page.text):
+        for extra in several.split(","):
+            assert re.search(rf"^{extra} = ", extras, re.MULTILINE), extra
+
+
+# Code
+
+
+@each(PAGES)
+def test_python_compiles(page: Page) -> None:
+    for number, code in enumerate(page.code("python")):
+        compile(code, f"{page.name}:{number}", "exec")
+
+
+def commands(page: Page) -> Iterator[list[str]]:
+    """The calls of our programs in a page, as words."""
+    lines = [line for code in page.code("sh") for line in code.splitlines()]
+    for line in [*lines, *page.spans]:
+        for part in re.split(r"\||&&|;| -- ", line.partition("  #")[0]):
+            if re.match(r"\s*jobcache(-refresher)? ", part):
+                yield shlex.split(part)
+
+
+def options(command: click.Command) -> set[str]:
+    return {flag for option in command.params for flag in option.opts}
+
+
+@each(PAGES)
+def test_commands_and_their_options_exist(page: Page) -> None:
+    for program, *words in commands(page):
+        group = PROGRAMS[program]
+        command = next((word for word in words if not word.startswith("-")), "")
+        assert command in group.commands, f"{program} {' '.join(words)}"
+        known = options(group) | options(group.commands[command]) | {"--help"}
+        used = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert used <= known, f"{program} {' '.join(words)}"
+
+
+def test_every_command_is_named_somewhere() -> None:
+    used = {(words[0], word) for page in PAGES for words in commands(page) for word in words[1:]}
+    for program, group in PROGRAMS.items():
+        assert {(program, name) for name in group.commands} <= used
+
+
+# Tables
 
 
 def test_the_settings_table() -> None:
@@ -69,49 +137,110 @@ def test_the_settings_table() -> None:
             else "empty"
         )
         expected.append([f"`{name}`", f"`{variables[name]}`", default, field.description])
-    assert table("Settings") == expected
+    assert DOCS["settings.md"].table("Refresher") == expected
 
 
-@pytest.mark.parametrize("number", range(len(blocks("python"))))
-def test_the_examples_run(
-    number: int, valkey_rig: Rig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    write_run(valkey_rig.status_dir, ("p", "g", "n", "r"))
-    valkey_rig.refresh()
-    monkeypatch.setenv("JOBCACHE_REDIS_URL", valkey_rig.url)
-    monkeypatch.chdir(tmp_path)
-    scope: dict[str, object] = {"__name__": "example"}
-    exec(compile(blocks("python")[number], str(README), "exec"), scope)
+@pytest.mark.parametrize("client", [JobCache, AsyncJobCache])
+def test_the_table_of_client_settings(client: type) -> None:
+    rows = {named(row[0])[0]: row[1] for row in DOCS["settings.md"].table("Clients")}
+    parameters = dict(inspect.signature(client).parameters)
+    assert list(rows) == list(parameters)
+    for name, parameter in parameters.items():
+        if isinstance(parameter.default, bool | int | float):
+            assert rows[name] == f"`{parameter.default}`", name
 
 
-def test_the_examples_pass_a_strict_type_checker(tmp_path: Path) -> None:
-    """As files of a user, who has settings of his own and no plugin."""
-    for number, block in enumerate(blocks("python")):
-        (tmp_path / f"example_{number}.py").write_text(block, "utf-8")
-    options = ("--strict", "--config-file", os.devnull, "--follow-imports", "silent")
-    sources = os.pathsep.join(str(README.parent / name) for name in ("client", "refresher"))
-    checked = subprocess.run(
-        [sys.executable, "-m", "mypy", *options, "--cache-dir", ".cache", "."],
-        cwd=tmp_path,
-        env={**os.environ, "MYPYPATH": sources},
-        capture_output=True,
-        text=True,
-        check=False,
+def test_every_setting_that_is_named_exists() -> None:
+    known = {*Settings.environment_names().values()}
+    known |= {"JOBCACHE_STALE_IF_ERROR", "JOBCACHE_"}
+    for page in PAGES:
+        assert set(re.findall(r"JOBCACHE_\w*", page.text)) <= known, page.name
+
+
+def test_every_url_that_is_shown_can_be_used() -> None:
+    urls = [url for row in DOCS["connecting.md"].table("URLs") for url in named(row[0])]
+    assert len(urls) == 5
+    for url in urls:
+        JobCache(url)
+
+
+def test_the_key_table() -> None:
+    expected = [[f"`{row.key}`", row.type, row.holds] for row in KEY_TABLE]
+    assert DOCS["redis.md"].table("Keys") == expected
+
+
+def test_the_table_of_a_jobs_fields() -> None:
+    rows = [name for row in DOCS["redis.md"].table("The hash of a job") for name in named(row[0])]
+    assert sorted(rows) == sorted(
+        field.decode() for field in (*JOB_FIELDS, REV, FINGERPRINT, CHIPS)
     )
-    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_the_package_is_installed_from_a_checkout() -> None:
-    """Until it is published: its name may lead to something else."""
-    commands = re.findall(r"pip install ([^\s`]+)", README.read_text("utf-8"))
-    assert len(commands) >= 3
-    for target in commands:
-        assert target.strip("'").startswith("."), target
+def test_the_tables_of_states() -> None:
+    states = [named(row[0])[0] for row in DOCS["operations.md"].table("States")]
+    assert states == [state.value for state in CacheState]
 
 
-def test_the_make_targets_exist() -> None:
-    makefile = (README.parent / "Makefile").read_text("utf-8")
-    targets = re.findall(r"(?:^|`)make ([\w-]+)", README.read_text("utf-8"), re.MULTILINE)
-    assert {"demo", "test", "bench"} <= set(targets)
-    for target in targets:
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+def test_the_tables_of_models() -> None:
+    queries = DOCS["queries.md"]
+    for heading, model in (("A job", JobMetadata), ("Freshness", Freshness)):
+        rows = [name for row in queries.table(heading) for name in named(row[0])]
+        assert set(rows) == set(model.model_fields), heading
+
+
+@pytest.mark.parametrize("client", [JobCache, AsyncJobCache])
+def test_the_table_of_calls(client: type) -> None:
+    rows = [named(row[0])[0] for row in DOCS["queries.md"].tables("Queries")[0]]
+    for row in rows:
+        name, _, arguments = row.rstrip(")").partition("(")
+        signature = inspect.signature(getattr(client, name))
+        parameters = [one for key, one in signature.parameters.items() if key != "self"]
+        expected = ", ".join(
+            one.name if one.default is one.empty else f"{one.name}={one.default!r}"
+            for one in parameters
+        )
+        assert arguments == expected, name
+    lifecycle = {"open", "close", "start", "stop", "last_freshness"}
+    public = {name for name in vars(JobCache) if not name.startswith("_")}
+    assert {row.partition("(")[0] for row in rows} == public - lifecycle
+
+
+def test_the_readme_names_every_call() -> None:
+    cells = [call for row in README.table("The calls") for call in named(row[0])]
+    lifecycle = {"open", "close", "start", "stop"}
+    public = {name for name in vars(JobCache) if not name.startswith("_")}
+    assert {cell.partition("(")[0] for cell in cells} == public - lifecycle
+
+
+def test_every_public_error_is_explained() -> None:
+    errors = {
+        name
+        for name in jobcache.__all__
+        if inspect.isclass(getattr(jobcache, name))
+        and issubclass(getattr(jobcache, name), jobcache.JobCacheError)
+    }
+    rows = {named(row[0])[0] for row in DOCS["web-apps.md"].table("Errors")}
+    assert rows == errors - {"JobCacheError"} | {"ValueError"}
+
+
+def test_the_table_of_the_json_api() -> None:
+    rows = [named(row[0])[0] for row in DOCS["web-apps.md"].table("The ready-made JSON API")]
+    assert rows == ["/", *ENDPOINTS]
+
+
+def test_the_table_of_metrics() -> None:
+    collector = StatusCollector(lambda: Status(leads=True, completed_at=1.0), "default")
+    expected = [
+        metric.name + ("_total" if metric.type == "counter" else "")
+        for metric in collector.collect()
+    ]
+    rows = [named(row[0])[0] for row in DOCS["operations.md"].table("Metrics")]
+    assert sorted(rows) == sorted(expected)
+
+
+def test_the_tables_of_commands_and_exit_codes() -> None:
+    *programs, codes = DOCS["operations.md"].tables("Command lines")
+    shown = [named(row[0])[0] for rows in programs for row in rows]
+    expected = [f"{name} {one}" for name, group in PROGRAMS.items() for one in group.commands]
+    assert sorted(shown) == sorted(expected)
+    assert [int(row[0]) for row in codes] == [code.value for code in Exit]

@@ -1,4 +1,4 @@
-"""(d): what the indexes must hold, worked out anew from the hashes and the README's table of keys."""
+"""(d): what the indexes must hold, worked out anew from the hashes and the table of keys in docs/redis.md."""
 
 from __future__ import annotations
 
