@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any, Self
 
 from jobcache import JobCache
-from jobcache_refresher.agenda import WorkItem
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.engine import Engine
 from jobcache_refresher.leadership import Phase
-from jobcache_refresher.publish.records import Records
 from jobcache_refresher.publish.server import EpochError, FencedError
-from jobcache_refresher.requests import Requests
+from jobcache_refresher.records import Records
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.tree import Tree
 from jobcache_refresher.settings import Settings
+from jobcache_refresher.triggers.requests import Requests
+from jobcache_refresher.triggers.work import WorkItem
 
 
 class SteppedClock:

@@ -1,8 +1,9 @@
 """Training-job metadata out of Redis, for any number of web workers.
 
 ``JobCache`` (sync, or ``await start()``) and ``AsyncJobCache`` answer the queries; ``jobcache.models`` holds what they
-answer with. Keys are named in ``jobcache.keys`` alone; a query is a plan (``jobcache.plans``) that the two shells drive
-over a ``jobcache.connection``. Importing this package brings redis-py, pydantic and orjson, nothing else.
+answer with. ``jobcache.schema`` alone says what stands in Redis. A query (``jobcache.queries``) is a generator without
+I/O, which both clients drive over ``jobcache.transport``. Importing this package brings redis-py, pydantic and orjson,
+nothing else.
 """
 
 from jobcache.aio import AsyncJobCache

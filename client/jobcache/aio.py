@@ -8,12 +8,6 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from jobcache.connection.aiopool import AsyncPool
-from jobcache.connection.attempt import FAILURES
-from jobcache.connection.connect import make_async_pool
-from jobcache.connection.execute import Exchange, Execution, Executor, LastAnswer, Observer, Sleep
-from jobcache.connection.process import PerProcess
-from jobcache.connection.setup import Setup
 from jobcache.models import (
     Change,
     DashboardStats,
@@ -24,9 +18,15 @@ from jobcache.models import (
     JobStatus,
     ProjectSummary,
 )
-from jobcache.plans import changefeed, queries, totals, writes
-from jobcache.plans.plan import Plan
-from jobcache.plans.source import Answer, Query
+from jobcache.queries import changes, freshness, job, listing, running, totals, writes
+from jobcache.queries.answer import Answer, Query
+from jobcache.queries.query import Plan
+from jobcache.transport.aiopool import AsyncPool
+from jobcache.transport.attempt import FAILURES
+from jobcache.transport.connect import make_async_pool
+from jobcache.transport.execute import Exchange, Execution, Executor, LastAnswer, Observer, Sleep
+from jobcache.transport.process import PerProcess
+from jobcache.transport.setup import Setup
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ class AsyncJobCache:
 
     async def start(self) -> None:
         """Wait until a refresher has completed a scan, at most ``ready_timeout`` seconds."""
-        await self._answer(queries.wait_until_ready(self._source, self._ready_timeout))
+        await self._answer(freshness.wait_until_ready(self._source, self._ready_timeout))
 
     async def stop(self) -> None:
         """Close this event loop's connections. A later call opens new ones."""
@@ -111,7 +111,7 @@ class AsyncJobCache:
         limit: int | None = 100,
     ) -> list[JobMetadata]:
         """See ``JobCache.list_all_jobs``."""
-        return await self._read(queries.list_all_jobs, project, group, status, limit)
+        return await self._read(listing.list_all_jobs, project, group, status, limit)
 
     async def page(
         self,
@@ -122,15 +122,15 @@ class AsyncJobCache:
         cursor: str | None = None,
     ) -> JobPage:
         """See ``JobCache.page``."""
-        return await self._read(queries.page, project, group, status, limit, cursor)
+        return await self._read(listing.page, project, group, status, limit, cursor)
 
     async def get_job(self, project: str, group: str, name: str, run_id: str) -> JobMetadata | None:
         """See ``JobCache.get_job``."""
-        return await self._read(queries.get_job, project, group, name, run_id)
+        return await self._read(job.get_job, project, group, name, run_id)
 
     async def get_job_runs(self, project: str, group: str, name: str) -> list[JobMetadata]:
         """See ``JobCache.get_job_runs``."""
-        return await self._read(queries.get_job_runs, project, group, name)
+        return await self._read(listing.get_job_runs, project, group, name)
 
     async def list_projects(self) -> list[ProjectSummary]:
         """See ``JobCache.list_projects``."""
@@ -138,11 +138,11 @@ class AsyncJobCache:
 
     async def get_running_jobs(self) -> list[JobMetadata]:
         """See ``JobCache.get_running_jobs``."""
-        return await self._read(queries.get_running_jobs)
+        return await self._read(running.get_running_jobs)
 
     async def get_recent_jobs(self, hours: float = 24, limit: int | None = 50) -> list[JobMetadata]:
         """See ``JobCache.get_recent_jobs``."""
-        return await self._read(queries.get_recent_jobs, hours, limit)
+        return await self._read(listing.get_recent_jobs, hours, limit)
 
     async def get_dashboard_stats(self) -> DashboardStats:
         """See ``JobCache.get_dashboard_stats``."""
@@ -156,7 +156,7 @@ class AsyncJobCache:
 
     async def freshness(self) -> Freshness:
         """See ``JobCache.freshness``."""
-        return await self._answer(queries.freshness(self._source))
+        return await self._answer(freshness.freshness(self._source))
 
     @property
     def last_freshness(self) -> Freshness | None:
@@ -165,13 +165,13 @@ class AsyncJobCache:
 
     async def meta(self) -> dict[str, str]:
         """See ``JobCache.meta``."""
-        return await self._answer(queries.meta(self._source))
+        return await self._answer(freshness.meta(self._source))
 
     async def changes(
         self, since: str | None = None, *, wait: float | None = None
     ) -> AsyncIterator[Change]:
         """See ``JobCache.changes``."""
-        feed = changefeed.Feed(self._source, since, wait)
+        feed = changes.Feed(self._source, since, wait)
         while True:
             batch = await self._answer(feed.next_batch())
             if batch is None:

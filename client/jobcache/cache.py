@@ -8,12 +8,6 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from jobcache.connection.attempt import FAILURES
-from jobcache.connection.connect import make_pool
-from jobcache.connection.execute import Exchange, Execution, Executor, LastAnswer, Observer, Sleep
-from jobcache.connection.pool import Pool
-from jobcache.connection.process import PerProcess
-from jobcache.connection.setup import Setup
 from jobcache.models import (
     Change,
     DashboardStats,
@@ -24,9 +18,15 @@ from jobcache.models import (
     JobStatus,
     ProjectSummary,
 )
-from jobcache.plans import changefeed, queries, totals, writes
-from jobcache.plans.plan import Plan
-from jobcache.plans.source import Answer, Query
+from jobcache.queries import changes, freshness, job, listing, running, totals, writes
+from jobcache.queries.answer import Answer, Query
+from jobcache.queries.query import Plan
+from jobcache.transport.attempt import FAILURES
+from jobcache.transport.connect import make_pool
+from jobcache.transport.execute import Exchange, Execution, Executor, LastAnswer, Observer, Sleep
+from jobcache.transport.pool import Pool
+from jobcache.transport.process import PerProcess
+from jobcache.transport.setup import Setup
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ class JobCache:
             CacheNotReady: none has within ``ready_timeout``; the message names URL and namespace.
             CacheUnavailable: Redis cannot be reached.
         """
-        self._answer(queries.wait_until_ready(self._source, self._ready_timeout))
+        self._answer(freshness.wait_until_ready(self._source, self._ready_timeout))
         return self
 
     def close(self) -> None:
@@ -148,7 +148,7 @@ class JobCache:
         Raises:
             ValueError: a negative limit, or a status that does not exist.
         """
-        return self._read(queries.list_all_jobs, project, group, status, limit)
+        return self._read(listing.list_all_jobs, project, group, status, limit)
 
     def page(
         self,
@@ -165,15 +165,15 @@ class JobCache:
         Raises:
             ValueError: a limit outside 1 to 200, a status that does not exist, or a cursor that no page gave.
         """
-        return self._read(queries.page, project, group, status, limit, cursor)
+        return self._read(listing.page, project, group, status, limit, cursor)
 
     def get_job(self, project: str, group: str, name: str, run_id: str) -> JobMetadata | None:
         """One run, by the names of its directory."""
-        return self._read(queries.get_job, project, group, name, run_id)
+        return self._read(job.get_job, project, group, name, run_id)
 
     def get_job_runs(self, project: str, group: str, name: str) -> list[JobMetadata]:
         """Every run of one job name, newest start first."""
-        return self._read(queries.get_job_runs, project, group, name)
+        return self._read(listing.get_job_runs, project, group, name)
 
     def list_projects(self) -> list[ProjectSummary]:
         """Every project with its totals, by name."""
@@ -181,7 +181,7 @@ class JobCache:
 
     def get_running_jobs(self) -> list[JobMetadata]:
         """Jobs that say ``running`` and whose heartbeat is fresh, newest start first."""
-        return self._read(queries.get_running_jobs)
+        return self._read(running.get_running_jobs)
 
     def get_recent_jobs(self, hours: float = 24, limit: int | None = 50) -> list[JobMetadata]:
         """Jobs that started within some hours before the last completed scan, newest first.
@@ -189,7 +189,7 @@ class JobCache:
         Raises:
             ValueError: negative hours or a negative limit.
         """
-        return self._read(queries.get_recent_jobs, hours, limit)
+        return self._read(listing.get_recent_jobs, hours, limit)
 
     def get_dashboard_stats(self) -> DashboardStats:
         """Totals of everything and of each project."""
@@ -203,7 +203,7 @@ class JobCache:
 
     def freshness(self) -> Freshness:
         """How fresh the cache is now. Answers also when there is no cache yet."""
-        return self._answer(queries.freshness(self._source))
+        return self._answer(freshness.freshness(self._source))
 
     @property
     def last_freshness(self) -> Freshness | None:
@@ -212,7 +212,7 @@ class JobCache:
 
     def meta(self) -> dict[str, str]:
         """What the refresher says of itself: the fields of ``meta``."""
-        return self._answer(queries.meta(self._source))
+        return self._answer(freshness.meta(self._source))
 
     def changes(self, since: str | None = None, *, wait: float | None = None) -> Iterator[Change]:
         """Jobs added, modified and deleted after a position, as they happen.
@@ -226,7 +226,7 @@ class JobCache:
         Raises:
             CacheUnavailable: and the iterator has ended; a new one ``since`` the last change seen goes on.
         """
-        feed = changefeed.Feed(self._source, since, wait)
+        feed = changes.Feed(self._source, since, wait)
         while True:
             batch = self._answer(feed.next_batch())
             if batch is None:

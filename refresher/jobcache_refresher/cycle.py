@@ -11,24 +11,25 @@ from collections.abc import Iterable, Iterator
 from redis.exceptions import RedisError
 
 from jobcache.models import CacheState
-from jobcache_refresher.agenda import WorkItem
+from jobcache.schema import meta
+from jobcache_refresher.audit.audit import FEW, Auditor
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.deletions import DeletionPolicy
 from jobcache_refresher.ledger import Ledger, PathState
 from jobcache_refresher.overdue import NextScan
-from jobcache_refresher.publish.audit import FEW, Auditor
 from jobcache_refresher.publish.diff import Operation, diff
-from jobcache_refresher.publish.records import Record, Records
 from jobcache_refresher.publish.server import EpochError, FencedError
 from jobcache_refresher.publish.store import Outcome, ScanStart, Store
-from jobcache_refresher.scan.guard import RootFaultError
-from jobcache_refresher.scan.patience import ScanSupervisor
+from jobcache_refresher.records import Record, Records
+from jobcache_refresher.scan.root import RootFaultError
 from jobcache_refresher.scan.scanner import Readings, Scan, Scanner
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.snapshot import Snapshot
+from jobcache_refresher.scan.supervisor import ScanSupervisor
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.status import Status
 from jobcache_refresher.text import shown
+from jobcache_refresher.triggers.work import WorkItem
 from jobcache_refresher.workers import to_keep
 
 log = logging.getLogger(__name__)
@@ -85,12 +86,12 @@ class Cycle:
         self._auditor = Auditor(store, ledger, settings.audit_interval, clock)
         self._policy = DeletionPolicy(settings.hold_fraction, settings.hold_minimum)
         self._description = {
-            "status_dir": settings.status_dir,
-            "mode": settings.mode,
-            "mode_reason": "",
-            "poll_interval": f"{settings.poll_interval:g}",
-            "relist_interval": f"{settings.relist_interval:g}",
-            "refresher": holder,
+            meta.STATUS_DIR: settings.status_dir,
+            meta.MODE: settings.mode,
+            meta.MODE_REASON: "",
+            meta.POLL_INTERVAL: f"{settings.poll_interval:g}",
+            meta.RELIST_INTERVAL: f"{settings.relist_interval:g}",
+            meta.REFRESHER: holder,
         }
         """Fields of ``meta`` that say how this refresher is set up."""
         self._completed_at: float | None = None
@@ -120,11 +121,11 @@ class Cycle:
         self.remember(records, snapshot)
         self._position = self._store.request_position().decode()
         # Readers follow an epoch that was complete once: what is new to this refresher is news to them.
-        self._completed_at = self._store.number("completed_at")
+        self._completed_at = self._store.number(meta.COMPLETED_AT)
         if self._completed_at is None:
             raise EpochError("Redis does not say when a scan was completed")
         log.info("took over %d jobs from Redis", len(records))
-        lost = (self._store.number("jobs") or 0) - len(records)
+        lost = (self._store.number(meta.JOBS) or 0) - len(records)
         if lost > FEW:
             raise EpochError(f"Redis lost {lost} jobs or their index while nobody led")
 
@@ -150,7 +151,7 @@ class Cycle:
         self._status.rebuilds += 1
         self._auditor.begin()
         stale_after = repr(self._settings.stale_after)
-        fields = {**self._description, **self._auditor.report, "stale_after": stale_after}
+        fields = {**self._description, **self._auditor.report, meta.STALE_AFTER: stale_after}
         self._store.begin(fields)
 
     def republish(self, deleted: Iterable[bytes]) -> None:
@@ -346,20 +347,20 @@ class Cycle:
     def describe(self, fields: dict[str, str]) -> None:
         """Say something else of this refresher in ``meta``, from the next completed scan on."""
         self._description |= fields
-        self._next_scan.poll_interval = float(self._description["poll_interval"])
+        self._next_scan.poll_interval = float(self._description[meta.POLL_INTERVAL])
 
     def degrade(self, reason: str) -> None:
         """Tell readers why answers may be old or not whole."""
         self._status.say(reason)
-        fields = {"reason": reason}
+        fields = {meta.REASON: reason}
         if not self.is_building:
-            fields["state"] = CacheState.DEGRADED.value
+            fields[meta.STATE] = CacheState.DEGRADED.value
         self._store.report(fields)
 
     def note_progress(self, scanned: int, total: int) -> None:
         """A scan has examined so many of so many runs."""
         if self._shows_progress:
-            self._progress = {"scanned": str(scanned), "total": str(total)}
+            self._progress = {meta.SCANNED: str(scanned), meta.TOTAL: str(total)}
 
     @property
     def _report_interval(self) -> float:
@@ -386,13 +387,13 @@ class Cycle:
         self._complete(
             start,
             {
-                "errors": str(scan.errors),
-                "held": str(held),
-                "examined": str(scan.examined),
-                "scan_seconds": f"{seconds:.3f}",
-                "request_position": self._position,
-                "scanned": "",
-                "total": "",
+                meta.ERRORS: str(scan.errors),
+                meta.HELD: str(held),
+                meta.EXAMINED: str(scan.examined),
+                meta.SCAN_SECONDS: f"{seconds:.3f}",
+                meta.REQUEST_POSITION: self._position,
+                meta.SCANNED: "",
+                meta.TOTAL: "",
             },
         )
         self._ledger.is_current = True
@@ -425,9 +426,9 @@ class Cycle:
                 **self._description,
                 **self._auditor.report,
                 **fields,
-                "overdue_after": f"{self._next_scan.bound:.3f}",
-                "state": state.value,
-                "reason": reason,
+                meta.OVERDUE_AFTER: f"{self._next_scan.bound:.3f}",
+                meta.STATE: state.value,
+                meta.REASON: reason,
             },
         )
         self._next_scan.expect()

@@ -5,23 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from jobcache.keys import Keys
-from jobcache_refresher.agenda import WorkQueue
+from jobcache.schema.keys import Keys
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.cycle import Cycle
 from jobcache_refresher.leadership import Leadership
 from jobcache_refresher.ledger import Ledger
 from jobcache_refresher.overdue import NextScan
+from jobcache_refresher.publish.follower import Follower
 from jobcache_refresher.publish.lease import Lease
-from jobcache_refresher.publish.mirror import Follower
 from jobcache_refresher.publish.server import Server
 from jobcache_refresher.publish.store import Store
-from jobcache_refresher.scan.patience import ScanSupervisor
 from jobcache_refresher.scan.scanner import RecalledTree, Scanner
+from jobcache_refresher.scan.supervisor import ScanSupervisor
 from jobcache_refresher.scan.tree import Tree
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.status import Status
-from jobcache_refresher.watching.mounts import fs_type_of
+from jobcache_refresher.triggers.mounts import fs_type_of
+from jobcache_refresher.triggers.work import WorkQueue
 
 
 class Engine:

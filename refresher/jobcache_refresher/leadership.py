@@ -7,18 +7,18 @@ from enum import Enum
 
 from redis.exceptions import RedisError, ResponseError
 
-from jobcache_refresher.agenda import WorkItem, WorkQueue
 from jobcache_refresher.cycle import Cycle
 from jobcache_refresher.ledger import Ledger
+from jobcache_refresher.publish.follower import Follower
 from jobcache_refresher.publish.lease import Lease
-from jobcache_refresher.publish.mirror import Follower
 from jobcache_refresher.publish.server import EpochError, FencedError
 from jobcache_refresher.publish.store import Store
-from jobcache_refresher.scan.patience import FilesystemHungError, ScanSupervisor
 from jobcache_refresher.scan.scanner import RecalledTree
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.snapshot import Snapshot
+from jobcache_refresher.scan.supervisor import FilesystemHungError, ScanSupervisor
 from jobcache_refresher.status import Status
+from jobcache_refresher.triggers.work import WorkItem, WorkQueue
 
 log = logging.getLogger(__name__)
 

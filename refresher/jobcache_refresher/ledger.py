@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
 
-from jobcache_refresher.publish.census import Census
-from jobcache_refresher.publish.records import Fields, Record, Records
+from jobcache_refresher.audit.expected import Census
+from jobcache_refresher.records import Fields, Record, Records
 
 
 class PathState(Enum):

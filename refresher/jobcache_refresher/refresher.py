@@ -17,15 +17,16 @@ from redis.exceptions import RedisError
 
 from jobcache.errors import CacheUnavailable, JobCacheError
 from jobcache.ids import decode_name
-from jobcache_refresher.agenda import WorkItem
+from jobcache.schema import meta
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.engine import Engine
 from jobcache_refresher.publish.server import EpochError, FencedError
-from jobcache_refresher.scan.patience import FilesystemHungError, StoppedError
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.snapshot import APART
+from jobcache_refresher.scan.supervisor import FilesystemHungError, StoppedError
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.status import Status
+from jobcache_refresher.triggers.work import WorkItem
 from jobcache_refresher.workers import Workers, forget_frames
 
 log = logging.getLogger(__name__)
@@ -209,7 +210,7 @@ class Refresher:
             for scope in (Scope.RELIST, Scope.POLL):
                 self._stop.wait(APART * 2 if scope is Scope.POLL else 0)
                 if not self._engine.leadership.step(WorkItem(scope)):
-                    raise JobCacheError(decode_name(self._engine.store.field("reason") or b""))
+                    raise JobCacheError(decode_name(self._engine.store.field(meta.REASON) or b""))
             return self.jobs
         except FilesystemHungError as hung:
             raise self._hangs(hung) from None

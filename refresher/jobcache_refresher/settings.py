@@ -13,10 +13,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from jobcache.connection.credentials import PASSWORD_FILE_VARIABLE
-from jobcache.connection.endpoint import URL_VARIABLES, Endpoint, mask_password
 from jobcache.errors import ConfigError
-from jobcache.keys import DEFAULT_NAMESPACE, check_namespace, find_namespace
+from jobcache.schema.keys import DEFAULT_NAMESPACE, check_namespace, find_namespace
+from jobcache.transport.credentials import PASSWORD_FILE_VARIABLE
+from jobcache.transport.endpoint import URL_VARIABLES, Endpoint, mask_password
 
 
 class Settings(BaseModel):

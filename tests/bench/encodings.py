@@ -14,7 +14,7 @@ from dataclasses import asdict
 from functools import partial
 from statistics import median
 
-from jobcache.keys import Keys
+from jobcache.schema.keys import Keys
 from tests.bench import servers
 from tests.bench.peer import Peer
 from tests.bench.queries import Query, all_queries

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jobcache.keys import Keys
+from jobcache.schema.keys import Keys
 from tests.bench.peer import Peer
 from tests.bench.server import ServerView
 from tests.bench.tree import MeasuredTree

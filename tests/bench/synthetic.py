@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from jobcache.codec import FINGERPRINT, encode_description
 from jobcache.ids import JobId
+from jobcache.schema.job import FINGERPRINT, encode_description
 from jobcache_refresher.demo.runs import (
     BEAT_SECONDS,
     FIRST_SLURM_ID,
@@ -27,7 +27,7 @@ from jobcache_refresher.demo.runs import (
     metadata_format,
     wandb_line,
 )
-from jobcache_refresher.publish.records import Fields
+from jobcache_refresher.records import Fields
 from jobcache_refresher.scan.logs import find_address
 from jobcache_refresher.scan.parse import parse_metadata
 from jobcache_refresher.scan.tree import Fingerprint

@@ -18,8 +18,8 @@ from redis.exceptions import OutOfMemoryError, RedisError
 from jobcache import CacheNotReady, CacheState, CacheUnavailable, JobStatus
 from jobcache.cli.checkup import Checkup
 from jobcache.cli.doctor import EXAMPLES
-from jobcache.plans.scripts import Script
-from jobcache_refresher.publish.audit import FEW
+from jobcache.schema.scripts import Script
+from jobcache_refresher.audit.audit import FEW
 from jobcache_refresher.publish.server import EpochError, FencedError
 from jobcache_refresher.scan.scope import Scope
 from tests.contract.compare import assert_agrees
@@ -406,8 +406,8 @@ def test_a_large_cache_is_compared_in_turn(
     namespace: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("jobcache_refresher.publish.audit.LEAST_JOBS", 1)
-    monkeypatch.setattr("jobcache_refresher.publish.audit.LEAST_KEYS", 1)
+    monkeypatch.setattr("jobcache_refresher.audit.audit.LEAST_JOBS", 1)
+    monkeypatch.setattr("jobcache_refresher.audit.audit.LEAST_KEYS", 1)
     fill(status_dir, 40)
     with (
         Rig(valkey.url, status_dir, namespace, audit_interval=100) as rig,

@@ -780,10 +780,10 @@ class TestMemo:
     def test_many_running_jobs_come_in_parts(
         self, rig: Rig, monkeypatch: pytest.MonkeyPatch, told: int, read: int
     ) -> None:
-        monkeypatch.setattr("jobcache.plans.queries.MOST_RUNNING", told)
-        monkeypatch.setattr("jobcache.plans.queries.MOST_RUNNING_READ", read)
-        monkeypatch.setattr("jobcache.plans.queries.CHUNK", 5)
-        monkeypatch.setattr("jobcache.plans.listing.CHUNK", 5)
+        monkeypatch.setattr("jobcache.queries.running.MOST_RUNNING", told)
+        monkeypatch.setattr("jobcache.queries.running.MOST_RUNNING_READ", read)
+        monkeypatch.setattr("jobcache.queries.running.CHUNK", 5)
+        monkeypatch.setattr("jobcache.queries.fetch.CHUNK", 5)
         for number in range(13):
             write_run(rig.status_dir, ("p", "g", "n", f"r{number:02}"), status="running")
         rig.refresh()

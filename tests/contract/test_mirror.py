@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from jobcache_refresher.publish import mirror
-from jobcache_refresher.publish.records import Records
+from jobcache_refresher.records import Records
 from jobcache_refresher.scan.tree import Tree
 from tests.contract.compare import assert_agrees
 from tests.harness import Rig, StepRefresher

@@ -9,8 +9,8 @@ from contextlib import closing
 import pytest
 from redis import Redis
 
-from jobcache.connection.endpoint import Endpoint
-from jobcache.plans.scripts import Script
+from jobcache.schema.scripts import Script
+from jobcache.transport.endpoint import Endpoint
 from jobcache_refresher.publish import server as publishing
 from jobcache_refresher.publish.server import EpochError, Server
 from tests.servers import RunningServer

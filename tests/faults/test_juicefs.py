@@ -22,7 +22,7 @@ from uuid import uuid4
 import pytest
 
 from jobcache import CacheState, Freshness, JobCache, JobMetadata
-from jobcache.keys import Keys
+from jobcache.schema.keys import Keys
 from jobcache_refresher import Refresher
 from tests.juicefs import ATTRIBUTES_LAST, JuiceFS, JuiceFSError, running_juicefs
 from tests.servers import RunningServer

@@ -14,7 +14,7 @@ from typing import Any, Self
 import pytest
 
 from jobcache import CacheState
-from jobcache_refresher.scan.guard import RootGuard
+from jobcache_refresher.scan.root import RootGuard
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.tree import ElsewhereError, Tree
 from jobcache_refresher.settings import Settings

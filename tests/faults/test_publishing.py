@@ -12,7 +12,7 @@ import redis
 
 from jobcache import CacheNotReady, JobMetadata
 from jobcache_refresher.publish.server import FencedError
-from jobcache_refresher.scan.patience import StoppedError
+from jobcache_refresher.scan.supervisor import StoppedError
 from jobcache_refresher.scan.tree import Fingerprint, Tree
 from tests.contract.compare import assert_agrees
 from tests.harness import Rig

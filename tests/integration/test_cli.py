@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from jobcache.keys import Keys
+from jobcache.schema.keys import Keys
 from jobcache_refresher import Refresher
 from tests.harness import Rig
 from tests.programs import (

@@ -18,7 +18,7 @@ import pytest
 from redis import Redis
 
 from jobcache import CacheNotReady, CacheUnavailable, JobCache
-from jobcache.keys import KEY_TABLE, Keys
+from jobcache.schema.keys import KEY_TABLE, Keys
 from jobcache_refresher import Refresher
 from jobcache_refresher.demo.__main__ import live_line
 from tests.contract.compare import names_of

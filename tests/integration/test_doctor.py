@@ -12,7 +12,7 @@ import pytest
 
 from jobcache.cli import doctor
 from jobcache.cli.checkup import Checkup
-from jobcache.keys import Keys
+from jobcache.schema.keys import Keys
 from jobcache_refresher import Refresher
 from tests.harness import Rig
 from tests.programs import JOBCACHE, run, run_on_terminal

@@ -19,7 +19,7 @@ import pytest
 from redis import Redis
 
 from jobcache import JobCache
-from jobcache.keys import Keys
+from jobcache.schema.keys import Keys
 from jobcache_refresher import Refresher, Settings
 from tests.programs import (
     JOBCACHE,

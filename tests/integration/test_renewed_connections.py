@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from jobcache import JobCache
-from jobcache.connection import aiopool as aiopool_module
-from jobcache.connection import attempt
-from jobcache.connection import pool as pool_module
-from jobcache.connection.endpoint import Endpoint
-from jobcache.keys import Keys
+from jobcache.schema.keys import Keys
+from jobcache.transport import aiopool as aiopool_module
+from jobcache.transport import attempt
+from jobcache.transport import pool as pool_module
+from jobcache.transport.endpoint import Endpoint
 from jobcache_refresher import Refresher
 from jobcache_refresher.publish.server import Server
-from jobcache_refresher.requests import RequestInbox
+from jobcache_refresher.triggers.requests import RequestInbox
 from tests.faults.oracle.proxy import Proxy
 from tests.harness import Rig
 from tests.hostile import OK, after_handshake, hostile

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from jobcache import AsyncJobCache, CacheState, CacheUnavailable, ConfigError, JobCache
-from jobcache.connection.connect import make_async_pool, make_pool
-from jobcache.connection.credentials import PASSWORD_FILE_VARIABLE
-from jobcache.connection.endpoint import Endpoint
+from jobcache.transport.connect import make_async_pool, make_pool
+from jobcache.transport.credentials import PASSWORD_FILE_VARIABLE
+from jobcache.transport.endpoint import Endpoint
 from jobcache_refresher import LocalJobCache, Refresher
 from jobcache_refresher.settings import Settings
 from tests.contract.compare import assert_agrees, names_of

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from jobcache_refresher.watching import dirty as dirty_module
-from jobcache_refresher.watching import lookout as lookout_module
-from jobcache_refresher.watching import watch
-from jobcache_refresher.watching.dirty import Dirty
-from jobcache_refresher.watching.lookout import Lookout
-from jobcache_refresher.watching.mounts import events_are_complete, fs_type_of
-from jobcache_refresher.watching.watch import Watcher
+from jobcache_refresher.triggers import dirty as dirty_module
+from jobcache_refresher.triggers import hints as lookout_module
+from jobcache_refresher.triggers import inotify
+from jobcache_refresher.triggers.dirty import Dirty
+from jobcache_refresher.triggers.hints import Lookout
+from jobcache_refresher.triggers.inotify import Watcher
+from jobcache_refresher.triggers.mounts import events_are_complete, fs_type_of
 from tests.trees import write_raw, write_run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
@@ -287,7 +287,7 @@ def test_a_steady_stream_is_handed_over_while_it_goes_on(
     ends = time.monotonic() + 0.5
     while time.monotonic() < ends:
         write_raw(directory, b"{}")
-        time.sleep(watch.QUIET / 4)
+        time.sleep(inotify.QUIET / 4)
         if watched.woken.is_set():
             watched.woken.clear()
             watched.wakes += 1
@@ -376,7 +376,7 @@ def test_more_events_than_are_kept_waiting(
     watched: Watched, status_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watched.start()
-    monkeypatch.setattr(watch, "MOST_WAITING", 0)
+    monkeypatch.setattr(inotify, "MOST_WAITING", 0)
     for n in range(200):
         write_raw(status_dir / f"p/g/n{n}/r", b"{}")
     said = watched.wait()
@@ -423,7 +423,7 @@ def test_too_few_watches_as_the_kernel_would_say(
     watched: Watched, status_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watched.start()
-    monkeypatch.setattr(watch, "inotify_add_watch", no_more_watches)
+    monkeypatch.setattr(inotify, "inotify_add_watch", no_more_watches)
     (status_dir / "p").mkdir()
     assert "inotify watches ran out after 1 directories" in watched.wait_for_failure()
 
@@ -596,7 +596,7 @@ def test_falls_back_when_the_root_is_lost_and_watches_again_when_it_is_back(
 
 def test_says_so_without_watchdog(status_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     local(status_dir)
-    monkeypatch.delitem(sys.modules, "jobcache_refresher.watching.watch")
+    monkeypatch.delitem(sys.modules, "jobcache_refresher.triggers.inotify")
     monkeypatch.setitem(sys.modules, "watchdog.observers.inotify_c", None)
     lookout = Lookout(str(status_dir), "watchdog", lambda: None)
     assert lookout.drain() == Dirty()

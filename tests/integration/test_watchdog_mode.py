@@ -18,8 +18,8 @@ from jobcache import JobCache
 from jobcache_refresher import Refresher
 from jobcache_refresher.scan.scanner import Scan, Scanner
 from jobcache_refresher.scan.tree import Directory, Tree
-from jobcache_refresher.watching import lookout as lookout_module
-from jobcache_refresher.watching.mounts import events_are_complete, fs_type_of
+from jobcache_refresher.triggers import hints as lookout_module
+from jobcache_refresher.triggers.mounts import events_are_complete, fs_type_of
 from tests.servers import RunningServer
 from tests.trees import Names, delete_run, write_run
 

@@ -23,7 +23,7 @@ import pytest
 from fastapi import FastAPI
 
 from jobcache import AsyncJobCache, ConfigError, JobCache, JobMetadata, JobStatus
-from jobcache.keys import Keys
+from jobcache.schema.keys import Keys
 from jobcache.web import JobApi
 from jobcache_refresher import Refresher
 from jobcache_refresher.demo.producer import Producer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobcache import JobMetadata, jsontext
-from jobcache.codec import JOB_FIELDS, Description, encode_description
+from jobcache.schema.job import JOB_FIELDS, Description, encode_description
 from jobcache.times import to_epoch
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from jobcache import HardwareInfo, JobId, JobMetadata, JobStatus, jsontext
-from jobcache.codec import ParsedJob, Vantage
+from jobcache.schema.job import ParsedJob, Vantage
 from jobcache.web.answers import show_job
 from tests.unit.encoding import values_of
 

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 from redis import Redis
 
-from jobcache.keys import KEY_TABLE
+from jobcache.schema.keys import KEY_TABLE
 from jobcache_refresher import EmbeddedServer
 from tests.bench import __main__ as bench
 from tests.bench import app, compare, encodings, plot, publish

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from jobcache.connection.breaker import (
+from jobcache.transport.breaker import (
     FIRST_PAUSE,
     FIRST_PAUSE_AFTER_WAITING,
     LONGEST_PAUSE,

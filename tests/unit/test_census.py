@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobcache import JobStatus
-from jobcache_refresher.publish.census import Census, entries_of
-from jobcache_refresher.publish.records import Fields, Record, Records
+from jobcache_refresher.audit.expected import Census, entries_of
+from jobcache_refresher.records import Fields, Record, Records
 
 NAMES = st.sampled_from([b"p", b"q", b"-", b"\xff"])
 PATHS = st.builds(lambda *names: b"/".join(names), NAMES, NAMES, NAMES, NAMES)

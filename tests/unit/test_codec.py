@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobcache import HardwareInfo, JobId, JobMetadata, JobStatus, jsontext
-from jobcache.codec import JOB_FIELDS, Vantage, parse_job
 from jobcache.ids import decode_name, decode_names, encode_name
+from jobcache.schema.job import JOB_FIELDS, Vantage, parse_job
 from tests.trees import shown_value
 from tests.unit.encoding import values_of
 

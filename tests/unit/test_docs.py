@@ -14,8 +14,8 @@ import jobcache
 from jobcache import AsyncJobCache, CacheState, Freshness, JobCache, JobMetadata
 from jobcache.cli import Exit
 from jobcache.cli.commands import root as client_program
-from jobcache.codec import CHIPS, FINGERPRINT, JOB_FIELDS, REV
-from jobcache.keys import KEY_TABLE
+from jobcache.schema.job import CHIPS, FINGERPRINT, JOB_FIELDS, REV
+from jobcache.schema.keys import KEY_TABLE
 from jobcache.web.api import ENDPOINTS
 from jobcache_refresher.cli.commands import root as refresher_program
 from jobcache_refresher.metrics import StatusCollector

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from jobcache import AsyncJobCache, ConfigError, JobCache
-from jobcache.connection.endpoint import Endpoint, mask_password
+from jobcache.transport.endpoint import Endpoint, mask_password
 
 
 def test_where_a_url_is_looked_for() -> None:

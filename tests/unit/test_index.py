@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
+from importlib.resources import files
 from itertools import product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobcache import ConfigError, JobId, JobStatus, keys
-from jobcache.index import Standing, filter_indexes, index_entries, listings
-from jobcache.keys import KEY_TABLE, Keys
-from jobcache.plans.header import Header
-from jobcache.plans.scripts import read_jobs_script, read_script, write_script
+from jobcache import ConfigError, JobId, JobStatus
+from jobcache.schema import keys
+from jobcache.schema.index import Standing, filter_indexes, index_entries, listings
+from jobcache.schema.keys import KEY_TABLE, Keys
+from jobcache.schema.scripts import read_jobs_script, read_script, write_script
 from jobcache_refresher.publish.scripts import fenced_script, lease_script
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1)
@@ -108,24 +109,14 @@ def test_scripts_say_what_they_take() -> None:
         assert not re.search(r"'(KEYS|SCAN)'", script.source), script.name
 
 
-def test_the_header_reads_what_the_prelude_gives() -> None:
-    script = read_script("freshness").source
-    asked = re.findall(r"'(\w+)'", script.split("HMGET', meta,")[1].split(")")[0])
-    assert asked == [
-        "schema",
-        "epoch",
-        "generation",
-        "state",
-        "reason",
-        "completed_at",
-        "stale_after",
-        "status_dir",
-        "overdue_after",
-        "poll_interval",
-        "reported_at",
-    ]
-    meta = [b"1", b"e", b"7", b"ready", None, b"10.5", b"300", b"/s", b"1.5", b"0.5", None]
-    header = Header([*meta, b"string", [b"12", b"500000"]])
-    assert header.freshness.age == 2.0
-    assert header.freshness.reason == "the last scan completed 2 s ago, one is due every 0.5 s"
-    assert header.vantage.fresh_since == -289.5
+def test_scripts_name_only_fields_that_exist() -> None:
+    """Lua gives nil for a name that a table lacks."""
+    source = read_script("freshness").source
+    tables = dict(re.findall(r"(?m)^local ([A-Z]+) = \{(.*)\}$", source))
+    known = {name: set(re.findall(r"(\w+) = '", table)) for name, table in tables.items()}
+    for package in ("jobcache.schema", "jobcache_refresher"):
+        for file in files(package).joinpath("lua").iterdir():
+            for table, name in re.findall(
+                r"\b(META|JOB|KEY|FEED|REQUEST)\.(\w+)", file.read_text()
+            ):
+                assert name in known[table], (file.name, table, name)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from jobcache.codec import Vantage
 from jobcache.errors import CacheNotReady, CacheUnavailable, JobCacheError, SchemaMismatch
 from jobcache.models import CacheState, Freshness
-from jobcache.plans import lastgood
-from jobcache.plans.lastgood import MOST_ANSWERS, LastGood
-from jobcache.plans.source import ANSWER_OVERHEAD, Answer
-from jobcache.plans.stamp import Stamp
+from jobcache.queries import lastgood
+from jobcache.queries.answer import ANSWER_OVERHEAD, Answer, Stamp
+from jobcache.queries.lastgood import MOST_ANSWERS, LastGood
+from jobcache.schema.job import Vantage
 from tests.unit.test_breaker import Time
 
 AWAY = CacheUnavailable("away")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from jobcache import JobMetadata, JobStatus
-from jobcache.codec import ParsedJob
-from jobcache.plans.memo import KnownAnswer, Memo
+from jobcache.queries.parsed import KnownAnswer, Memo
+from jobcache.schema.job import ParsedJob
 from tests.unit.encoding import values_of
 
 JOB = JobMetadata(

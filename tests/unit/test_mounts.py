@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jobcache_refresher.watching import mounts
-from jobcache_refresher.watching.mounts import (
+from jobcache_refresher.triggers import mounts
+from jobcache_refresher.triggers.mounts import (
     Mount,
     choose_mode,
     events_are_complete,

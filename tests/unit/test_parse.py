@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from jobcache import JobStatus
-from jobcache.codec import Description
+from jobcache.schema.job import Description
 from jobcache_refresher.scan.parse import UnparsableError, parse_metadata
 
 UTC = ZoneInfo("UTC")

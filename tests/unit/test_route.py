@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
-from jobcache.connection.endpoint import Endpoint
-from jobcache.connection.route import (
+from jobcache.transport.endpoint import Endpoint
+from jobcache.transport.route import (
     Address,
     AskFailedError,
     ClusterRoute,

@@ -9,10 +9,10 @@ from typing import Any, cast
 import pytest
 
 from jobcache_refresher.clock import Clock
-from jobcache_refresher.scan.patience import FilesystemHungError, ScanSupervisor, StoppedError
 from jobcache_refresher.scan.scanner import Scan, Scanner
 from jobcache_refresher.scan.schedule import Schedule
 from jobcache_refresher.scan.scope import Scope
+from jobcache_refresher.scan.supervisor import FilesystemHungError, ScanSupervisor, StoppedError
 from jobcache_refresher.workers import Workers
 
 

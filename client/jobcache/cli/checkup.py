@@ -13,8 +13,9 @@ from rich.console import Console
 from jobcache.cache import JobCache
 from jobcache.cli import doctor, printable
 from jobcache.errors import CacheUnavailable
+from jobcache.schema import meta as fields
 
-AUDIT_FIELDS = ("audited_at", "audit_findings", "repaired_at", "repaired")
+AUDIT_FIELDS = (fields.AUDITED_AT, fields.AUDIT_FINDINGS, fields.REPAIRED_AT, fields.REPAIRED)
 """What ``meta`` says of the refresher's audits."""
 
 
@@ -76,7 +77,7 @@ def show_checkup(document: dict[str, Any]) -> str:
         before = sum(finding["count"] for finding in document["before"]["findings"])
         lines.append(f"before: {before} findings")
         lines.append(f"audit: {audit.get('audit_findings', '0')} findings")
-        if audit.get("repaired"):
+        if audit.get(fields.REPAIRED):
             lines.append(f"last repair: {audit['repaired']}")
     for finding in document["findings"]:
         lines.append(f"{finding['count']} x {finding['kind']}")

@@ -15,13 +15,14 @@ from jobcache.cache import JobCache
 from jobcache.cli import EXIT_CODES, Exit, complain, emit, printable
 from jobcache.cli.checkup import Checkup, checkup_document, show_checkup
 from jobcache.cli.tables import PIPE_WIDTH, JobTable, Screen, show_age, show_facts, show_job
-from jobcache.connection.endpoint import Endpoint
 from jobcache.errors import CacheNotReady
 from jobcache.ids import JobId, decode_name
 from jobcache.jsontext import dumps_for_web
-from jobcache.keys import find_namespace
 from jobcache.models import DashboardStats, Freshness, JobMetadata, JobStatus
-from jobcache.plans.listing import CHUNK
+from jobcache.queries.fetch import CHUNK
+from jobcache.schema import meta as fields
+from jobcache.schema.keys import find_namespace
+from jobcache.transport.endpoint import Endpoint
 
 DEADLINE = 3.0
 """Seconds that one exchange with the server may take."""
@@ -404,17 +405,17 @@ def _info(
         "url": Endpoint.find(connection.url).shown,
         "namespace": connection.checked_namespace(),
         **fresh.model_dump(mode="json"),
-        "schema": _number(meta, "schema"),
-        "status_dir": meta.get("status_dir"),
-        "mode": meta.get("mode"),
-        "policy_warning": meta.get("policy_warning") or None,
-        "repaired": meta.get("repaired"),
-        "refresher": meta.get("refresher"),
-        "scan_seconds": _number(meta, "scan_seconds"),
-        "errors": _number(meta, "errors"),
-        "held": _number(meta, "held"),
-        "scanned": _number(meta, "scanned"),
-        "total": _number(meta, "total"),
+        "schema": _number(meta, fields.SCHEMA),
+        "status_dir": meta.get(fields.STATUS_DIR),
+        "mode": meta.get(fields.MODE),
+        "policy_warning": meta.get(fields.POLICY_WARNING) or None,
+        "repaired": meta.get(fields.REPAIRED),
+        "refresher": meta.get(fields.REFRESHER),
+        "scan_seconds": _number(meta, fields.SCAN_SECONDS),
+        "errors": _number(meta, fields.ERRORS),
+        "held": _number(meta, fields.HELD),
+        "scanned": _number(meta, fields.SCANNED),
+        "total": _number(meta, fields.TOTAL),
         "projects": None if stats is None else len(stats.projects),
         "counts": None if stats is None else stats.model_dump(mode="json", exclude=counted),
     }

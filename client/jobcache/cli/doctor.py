@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import islice
 from typing import Any, TypeVar
 
-from jobcache import keys as names
-from jobcache.codec import CHIPS, REV, decode_standing
 from jobcache.errors import CacheUnavailable
 from jobcache.ids import JobId, decode_name
-from jobcache.index import Entry, all_entries, listings
 from jobcache.models import JobStatus
 from jobcache.numbers import read_float, read_int, read_position
-from jobcache.plans.header import Header
-from jobcache.plans.plan import Ask, Pause, Plan, Run, Step
-from jobcache.plans.queries import meta
-from jobcache.plans.scripts import Script, load_script
-from jobcache.plans.source import Source
-from jobcache.plans.writes import REQUESTS_CAP
+from jobcache.queries.freshness import meta
+from jobcache.queries.query import Ask, Pause, Plan, Run, Step
+from jobcache.queries.source import Source
+from jobcache.schema import keys as names
+from jobcache.schema import meta as fields
+from jobcache.schema.header import Header
+from jobcache.schema.index import Entry, all_entries, listings
+from jobcache.schema.job import CHIPS, REV, decode_standing
+from jobcache.schema.scripts import Script, load_script
+from jobcache.schema.steps import steps
+from jobcache.schema.streams import AUDIT, request_command
 
 T = TypeVar("T")
 
@@ -67,8 +68,7 @@ class Report:
 
 @cache
 def _script() -> Script:
-    preludes = (("jobcache", "header"), ("jobcache", "entries"), ("jobcache", "standing"))
-    return load_script("jobcache", "examine", preludes=preludes, read_only=True)
+    return load_script("examine", preludes=("header", "entries", "standing"), read_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def examine(
     return (yield from _Examination(source, progress).perform(every_key))
 
 
-def _ask(*command: bytes | int) -> Ask:
+def _ask(*command: bytes | str | int) -> Ask:
     return Ask(command, renews=True)
 
 
@@ -122,16 +122,13 @@ def request_audit(source: Source, timeout: float) -> Plan[dict[str, str]]:
     Raises:
         CacheUnavailable: it did not within so many seconds.
     """
-    cap = (b"MAXLEN", b"~", REQUESTS_CAP)
-    request = yield Ask(
-        (b"XADD", source.keys.requests, *cap, b"*", b"request", b"audit", b"id", b"")
-    )
+    request = yield Ask(request_command(source.keys.requests, AUDIT))
     waited = 0.0
     while True:
-        fields = yield from meta(source)
-        done = fields.get("request_position", "0-0").encode()
+        said = yield from meta(source)
+        done = said.get(fields.REQUEST_POSITION, "0-0").encode()
         if (read_position(done) or (0, 0)) >= (read_position(request) or (0, 0)):
-            return fields
+            return said
         if waited >= timeout:
             raise CacheUnavailable(f"no refresher audited {source.where} within {timeout:g} s")
         waited = yield Pause(0.05)
@@ -184,7 +181,7 @@ class _Examination:
                 return
 
     def _examine_jobs(self, paths: Iterable[bytes]) -> Generator[Step, Any, None]:
-        for some in _chunks(paths, JOBS_PER_STEP):
+        for some in steps(paths, JOBS_PER_STEP):
             before = yield from self._look_at_jobs([(path, ()) for path in some])
             wanted = [
                 (path, _entries(path, standing))
@@ -270,7 +267,7 @@ class _Examination:
 
     def _look_at_keys(self, keys: Iterable[bytes]) -> Generator[Step, Any, dict[bytes, _Made]]:
         looked: dict[bytes, _Made] = {}
-        for some in _chunks(keys, KEYS_PER_STEP):
+        for some in steps(keys, KEYS_PER_STEP):
             made, _ = yield from self._look(keys=some)
             for key, (kind, left, size) in zip(some, made, strict=True):
                 one = _Made(kind.decode(), left >= 0, 0 if size == _WRONG_TYPE else size)
@@ -298,7 +295,7 @@ class _Examination:
         cursor = b"0"
         while (yield _ask(b"TYPE", self._keys.full(index))) == b"zset":
             cursor, found = yield self._members(index, cursor)
-            for some in _chunks(dict.fromkeys(found[::2]), JOBS_PER_STEP):
+            for some in steps(dict.fromkeys(found[::2]), JOBS_PER_STEP):
                 if _is_list(index):
                     for member in some:
                         yield from self._judge_name(index, member)
@@ -340,13 +337,19 @@ class _Examination:
 
     def _recount(self) -> Generator[Step, Any, None]:
         """Sum the chips of fresh running jobs while nobody writes."""
-        wanted = (b"epoch", b"generation", b"completed_at", b"stale_after", b"active_chips")
+        wanted = (
+            fields.EPOCH,
+            fields.GENERATION,
+            fields.COMPLETED_AT,
+            fields.STALE_AFTER,
+            fields.ACTIVE_CHIPS,
+        )
         for _ in range(ATTEMPTS):
             before = yield _ask(b"HMGET", self._keys.meta, *wanted)
-            judged_at, stale_after = map(read_float, before[2:4])
-            if judged_at is None or stale_after is None:
+            since = fields.fresh_since(*map(read_float, before[2:4]))
+            if since is None:
                 return
-            total = yield from self._sum_chips(judged_at - stale_after)
+            total = yield from self._sum_chips(since)
             after = yield _ask(b"HMGET", self._keys.meta, *wanted)
             if before == after:
                 chips = read_int(after[4] or 0)
@@ -460,9 +463,3 @@ def _patterns() -> tuple[tuple[re.Pattern[bytes], str], ...]:
 def _type_of(key: bytes) -> str | None:
     """The type that the key table gives a key; None for one of no meaning."""
     return next((kind for pattern, kind in _patterns() if pattern.fullmatch(key)), None)
-
-
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    source = iter(items)
-    while some := list(islice(source, size)):
-        yield some

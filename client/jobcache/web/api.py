@@ -14,10 +14,10 @@ from starlette.types import Receive, Scope, Send
 from jobcache.aio import AsyncJobCache
 from jobcache.errors import CacheNotReady, CacheUnavailable, ConfigError, SchemaMismatch
 from jobcache.models import Freshness
-from jobcache.plans.cursor import Cursor
-from jobcache.plans.lastgood import check_stale_if_error
-from jobcache.plans.listing import CHUNK
-from jobcache.plans.queries import read_status
+from jobcache.queries.cursor import Cursor
+from jobcache.queries.fetch import CHUNK
+from jobcache.queries.filters import read_status
+from jobcache.queries.lastgood import check_stale_if_error
 from jobcache.web.answers import (
     EXCEPTION_HANDLERS,
     RETRY,

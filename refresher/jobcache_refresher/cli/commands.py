@@ -15,9 +15,10 @@ from jobcache.cache import JobCache
 from jobcache.cli import EXIT_CODES, Exit, emit, printable
 from jobcache.errors import CacheUnavailable, ConfigError, JobCacheError
 from jobcache.jsontext import dumps_for_web
-from jobcache.keys import Keys
 from jobcache.models import CacheState
 from jobcache.numbers import read_float, read_int
+from jobcache.schema import meta as fields
+from jobcache.schema.keys import Keys
 from jobcache_refresher.cli.attendance import Attendance, StopRequested, leave
 from jobcache_refresher.cli.progress import ScanProgress
 from jobcache_refresher.embedded import EmbeddedServer
@@ -25,8 +26,8 @@ from jobcache_refresher.limits import collect_rarely, raise_open_files_limit
 from jobcache_refresher.overdue import MISSED_SCANS
 from jobcache_refresher.publish.server import Server
 from jobcache_refresher.refresher import Refresher
-from jobcache_refresher.requests import post_release
 from jobcache_refresher.settings import Settings
+from jobcache_refresher.triggers.requests import post_release
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +175,7 @@ def release(**flags: str | None) -> None:
     # The status directory is not looked at, but a setting that must be there.
     settings = Settings.from_environment({**flags, "status_dir": "-"})
     with _reader(settings) as cache:
-        held = read_int(cache.meta().get("held")) or 0
+        held = read_int(cache.meta().get(fields.HELD)) or 0
     if not held:
         emit("no deletion is held\n")
         return
@@ -239,7 +240,7 @@ def _look(settings: Settings) -> dict[str, Any]:
     with _reader(settings, deadline=CHECK_DEADLINE) as cache:
         fresh, meta = cache.freshness(), cache.meta()
     # The limit is that of the refresher that leads, unless the caller names a longer interval.
-    limit = read_float(meta.get("overdue_after"))
+    limit = read_float(meta.get(fields.OVERDUE_AFTER))
     # Where an older refresher wrote none, the age alone counts; else whoever is just slow stays ready.
     is_slow = limit is not None and fresh.state is CacheState.READY
     patience = MISSED_SCANS * settings.poll_interval

@@ -16,7 +16,7 @@ from typing import Final
 from urllib.parse import quote
 
 from jobcache import CacheState, JobCacheError
-from jobcache.keys import Keys
+from jobcache.schema.keys import Keys
 from jobcache_refresher.demo.stage import (
     NAMESPACE,
     POLL_INTERVAL,

@@ -17,9 +17,9 @@ if held and string.sub(held, 1, #ARGV[1] + 1) ~= ARGV[1] .. ' ' then
 end
 -- Tokens grow over a flush too, since they follow the clock. One that no clock comes near is a client's work.
 local now = redis.call('TIME')
-local fence = tonumber(redis.call('HGET', KEYS[2], 'fence') or 0) or 0
+local fence = tonumber(redis.call('HGET', KEYS[2], META.fence) or 0) or 0
 local token = math.max(fence < 1e15 and fence + 1 or 0, now[1] * 1000 + math.floor(now[2] / 1000))
 local value = string.format('%s %.0f', ARGV[1], token)
 redis.call('SET', KEYS[1], value, 'PX', ARGV[2])
-redis.call('HSET', KEYS[2], 'fence', string.format('%.0f', token))
+redis.call('HSET', KEYS[2], META.fence, string.format('%.0f', token))
 return {1, value}

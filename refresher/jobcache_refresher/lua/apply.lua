@@ -86,7 +86,7 @@ local function judge(job, id, revision)
     if buried and tonumber(buried) > observed and tonumber(buried) <= generation then
         return 'tombstone'
     end
-    if (redis.call('HGET', job, 'rev') or '') ~= revision then
+    if (redis.call('HGET', job, JOB.rev) or '') ~= revision then
         return 'changed'
     end
     return 'ok'
@@ -94,10 +94,10 @@ end
 
 -- A feed that takes no more, since its last id is the largest there is, begins anew: readers notice.
 local function announce(change, id)
-    local added = redis.pcall('XADD', changes, 'MAXLEN', '~', cap, '*', 'change', change, 'id', id)
+    local added = redis.pcall('XADD', changes, 'MAXLEN', '~', cap, '*', FEED.change, change, FEED.id, id)
     if type(added) == 'table' and added.err then
         redis.call('DEL', changes)
-        redis.call('XADD', changes, '*', 'change', change, 'id', id)
+        redis.call('XADD', changes, '*', FEED.change, change, FEED.id, id)
     end
 end
 
@@ -113,7 +113,7 @@ local function operation()
         local pairs_to_set = take_pairs(lists[take_count()])
         local fields_to_drop = take_list(take_count())
         if ok then
-            redis.call('HSET', job, 'rev', generation, unpack(pairs_to_set))
+            redis.call('HSET', job, JOB.rev, generation, unpack(pairs_to_set))
             if #fields_to_drop > 0 then
                 redis.call('HDEL', job, unpack(fields_to_drop))
             end
@@ -140,6 +140,6 @@ change_entries('ZREM', removals)
 change_entries('ZADD', additions)
 settle_listings(prefix)
 if chips ~= 0 then
-    redis.pcall('HINCRBY', meta, 'active_chips', chips) -- no number any more: an audit sums them anew
+    redis.pcall('HINCRBY', meta, META.active_chips, chips) -- no number any more: an audit sums them anew
 end
 return {generation, before, outcomes}

@@ -11,6 +11,6 @@ local fence = string.match(ARGV[1], '%d+$')
 local now = redis.call('TIME')
 local epoch = string.format('%d.%06d', now[1], now[2])
 redis.call('DEL', KEYS[2], KEYS[3])
-redis.call('HSET', KEYS[2], 'epoch', epoch, 'generation', 0, 'state', 'building', 'fence', fence, unpack(ARGV, 2))
-redis.call('XADD', KEYS[3], '*', 'change', 'begin')
+redis.call('HSET', KEYS[2], META.epoch, epoch, META.generation, 0, META.state, 'building', META.fence, fence, unpack(ARGV, 2))
+redis.call('XADD', KEYS[3], '*', FEED.change, 'begin')
 return {epoch, epoch}

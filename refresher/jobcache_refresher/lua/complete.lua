@@ -21,12 +21,12 @@ local after = tonumber(completed_at) - tonumber(stale_after)
 local function chips_between(oldest, newest)
     local sum = 0
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', running, oldest, newest)) do
-        sum = sum + tonumber(redis.call('HGET', job_prefix .. id, 'chips') or 0)
+        sum = sum + tonumber(redis.call('HGET', job_prefix .. id, JOB.chips) or 0)
     end
     return sum
 end
 
-local chips = tonumber(redis.call('HGET', meta, 'active_chips') or 0) or 0
+local chips = tonumber(redis.call('HGET', meta, META.active_chips) or 0) or 0
 if not before then -- somebody took away what tells it
     chips = chips_between(format_score(after), '+inf')
 elseif after >= before then
@@ -42,8 +42,8 @@ for i = at + 1, #ARGV, 2 do
         redis.call('HSET', meta, ARGV[i], ARGV[i + 1])
     end
 end
-redis.call('HSET', meta, 'completed_at', completed_at, 'stale_after', stale_after,
-    'active_chips', string.format('%.0f', chips), 'jobs', redis.call('ZCARD', KEYS[5]))
+redis.call('HSET', meta, META.completed_at, completed_at, META.stale_after, stale_after,
+    META.active_chips, string.format('%.0f', chips), META.jobs, redis.call('ZCARD', KEYS[5]))
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', observed)
 local generation, written_before = advance(meta, 1)
 -- A deletion of a generation to come is none.

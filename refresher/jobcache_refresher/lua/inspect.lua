@@ -35,7 +35,7 @@ local deleted = {}
 local later = redis.pcall('XRANGE', requests, '(' .. position, '+')
 for _, entry in ipairs(later.err and {} or later) do
     local fields = entry[2]
-    if fields[2] == 'delete' then
+    if fields[2] == REQUEST.delete then
         deleted[#deleted + 1] = fields[4]
     end
 end
@@ -50,8 +50,8 @@ end
 local standings = {}
 for i = 1, take_count() do
     ending = ending + redis.call('PERSIST', prefix .. ARGV[at + 1])
-    standings[i] = take_standing(prefix, {'rev'})
+    standings[i] = take_standing(prefix, {JOB.rev})
 end
 
-local sums = redis.call('HMGET', meta, 'completed_at', 'stale_after', 'active_chips')
+local sums = redis.call('HMGET', meta, META.completed_at, META.stale_after, META.active_chips)
 return {sums, wrong, deleted, ending, sizes, standings}

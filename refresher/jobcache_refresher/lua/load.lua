@@ -7,4 +7,4 @@ local jobs = {}
 for i, id in ipairs(ids) do
     jobs[i] = redis.call('HMGET', ARGV[3] .. id, unpack(ARGV, 4))
 end
-return {redis.call('HGET', KEYS[1], 'epoch') or '', ids, jobs}
+return {redis.call('HGET', KEYS[1], META.epoch) or '', ids, jobs}

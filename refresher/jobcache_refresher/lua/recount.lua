@@ -14,5 +14,5 @@ if since then
         chips = chips + active_chips(job_prefix .. id, since)
     end
 end
-redis.call('HSET', KEYS[2], 'active_chips', string.format('%.0f', chips))
+redis.call('HSET', KEYS[2], META.active_chips, string.format('%.0f', chips))
 return {advance(KEYS[2], 1)}

@@ -9,6 +9,6 @@ redis.call('PEXPIRE', KEYS[1], ARGV[2])
 local found = redis.call('TYPE', KEYS[2]).ok
 if found == 'hash' or found == 'none' then
     local now = redis.call('TIME')
-    redis.call('HSET', KEYS[2], 'beat_at', string.format('%d.%06d', now[1], now[2]))
+    redis.call('HSET', KEYS[2], META.beat_at, string.format('%d.%06d', now[1], now[2]))
 end
 return 1

@@ -14,11 +14,11 @@ for i = 3, #ARGV, 2 do
         redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
     end
 end
-local told = redis.call('HMGET', KEYS[2], 'completed_at', 'reported_at', 'overdue_after')
+local told = redis.call('HMGET', KEYS[2], META.completed_at, META.reported_at, META.overdue_after)
 local now = redis.call('TIME')
 local last = math.max(tonumber(told[1]) or 0, tonumber(told[2]) or 0)
 local bound = tonumber(told[3])
 if not bound or now[1] + now[2] / 1e6 - last <= bound then
-    redis.call('HSET', KEYS[2], 'reported_at', string.format('%d.%06d', now[1], now[2]))
+    redis.call('HSET', KEYS[2], META.reported_at, string.format('%d.%06d', now[1], now[2]))
 end
 return 1

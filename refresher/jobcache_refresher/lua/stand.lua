@@ -8,9 +8,9 @@ local refusal = refuse(ARGV[1], ARGV[2])
 if refusal then
     return refusal
 end
-redis.call('HSET', KEYS[2], 'schema', ARGV[4])
+redis.call('HSET', KEYS[2], META.schema, ARGV[4])
 local now = redis.call('TIME')
-local stands = redis.call('HMGET', KEYS[2], 'generation', 'written')
+local stands = redis.call('HMGET', KEYS[2], META.generation, META.written)
 if ARGV[3] ~= '0' then
     advance(KEYS[2], ARGV[3])
 end

@@ -1,7 +1,7 @@
 """What must be written so that Redis says what the scan found. Pure.
 
 The difference is per job: fields to set and to drop, and the index entries that the job leaves and enters, as
-``jobcache.index`` derives them from the fields before and after.
+``jobcache.schema.index`` derives them from the fields before and after.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from jobcache.codec import FINGERPRINT, decode_standing
 from jobcache.ids import JobId
-from jobcache.index import Placement, placements
 from jobcache.models import ChangeKind
-from jobcache_refresher.publish.records import Fields, Record, Records
+from jobcache.schema.index import Placement, placements
+from jobcache.schema.job import FINGERPRINT, decode_standing
+from jobcache_refresher.records import Fields, Record, Records
 
 
 class Operation(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from jobcache.keys import Keys
+from jobcache.schema.keys import Keys
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.publish.scripts import lease_script
 from jobcache_refresher.publish.server import Server

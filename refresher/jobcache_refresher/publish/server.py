@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 
 from redis.exceptions import NoScriptError, ResponseError
 
-from jobcache.connection.connect import make_pool
-from jobcache.connection.endpoint import Endpoint
-from jobcache.plans.plan import Command
-from jobcache.plans.scripts import Script
+from jobcache.queries.query import Command
+from jobcache.schema.scripts import Script
+from jobcache.transport.connect import make_pool
+from jobcache.transport.endpoint import Endpoint
 
 DEADLINE = 5.0
 """Seconds that one exchange may take."""
@@ -25,12 +25,16 @@ Args: TypeAlias = Sequence[bytes | str | float]
 
 
 class FencedError(Exception):
-    """The lease is another's or gone: nothing was written."""
+    """The lease is another's or gone: nothing was written.
 
-    @property
-    def with_the_cache(self) -> bool:
-        """Whether all that the namespace held went with it."""
-        return str(self).endswith("and so is the cache")
+    Args:
+        why: for people.
+        with_the_cache: whether all that the namespace held went with it.
+    """
+
+    def __init__(self, why: str, *, with_the_cache: bool = False) -> None:
+        super().__init__(why)
+        self.with_the_cache = with_the_cache
 
 
 class EpochError(Exception):
@@ -116,10 +120,14 @@ class Server:
 def _meaning(error: ResponseError, script: Script) -> Exception:
     """What an error that a script raised says."""
     message = str(error)
-    if message.startswith("FENCED"):
-        return FencedError(message.removeprefix("FENCED "))
-    if message.startswith("EPOCH"):
-        return EpochError(message.removeprefix("EPOCH "))
+    code, _, why = message.partition(" ")
+    match code:
+        case "FENCED":
+            return FencedError(why)
+        case "FLUSHED":
+            return FencedError(why, with_the_cache=True)
+        case "EPOCH":
+            return EpochError(why)
     if "WRONGTYPE" in message:
         return EpochError(f"{script.name}: a key is of a wrong type")
     return error

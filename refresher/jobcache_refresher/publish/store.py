@@ -5,26 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 from redis.exceptions import RedisError
 
-from jobcache import keys as names
 from jobcache.errors import SchemaMismatch
 from jobcache.ids import JobId
-from jobcache.index import Listing, format_score, listings
-from jobcache.keys import SCHEMA_VERSION, Keys
 from jobcache.models import CacheState, ChangeKind
 from jobcache.numbers import read_float, read_int
-from jobcache.plans.writes import CHANGES_CAP, listing_args
+from jobcache.schema import keys as names
+from jobcache.schema import meta
+from jobcache.schema.index import Listing, format_score, listing_args, listings
+from jobcache.schema.keys import SCHEMA_VERSION, Keys
+from jobcache.schema.steps import steps
+from jobcache.schema.streams import CHANGES_CAP
+from jobcache_refresher.audit.inspection import Inspector
 from jobcache_refresher.publish.diff import Operation
-from jobcache_refresher.publish.inspection import Inspector
+from jobcache_refresher.publish.follower import record_of
 from jobcache_refresher.publish.lease import Lease
-from jobcache_refresher.publish.mirror import record_of
-from jobcache_refresher.publish.records import Record
 from jobcache_refresher.publish.scripts import fenced_script
 from jobcache_refresher.publish.server import EpochError, Server
+from jobcache_refresher.records import Record
 from jobcache_refresher.workers import Outcome as Pending
 from jobcache_refresher.workers import Workers
 
@@ -97,7 +99,7 @@ class Store:
         """
         if self._server.ask(b"TYPE", self._keys.meta) not in {b"hash", b"none"}:
             return None
-        wanted = (b"schema", b"epoch", b"generation", b"written", b"state")
+        wanted = (meta.SCHEMA, meta.EPOCH, meta.GENERATION, meta.WRITTEN, meta.STATE)
         schema, epoch, generation, written, state = self._server.ask(
             b"HMGET", self._keys.meta, *wanted
         )
@@ -125,7 +127,7 @@ class Store:
         epoch, _ = self._server.run(
             fenced_script("begin"),
             (self._keys.lease, self._keys.meta, self._keys.changes),
-            (self._lease.value, "schema", SCHEMA_VERSION, *_flat(fields)),
+            (self._lease.value, meta.SCHEMA, SCHEMA_VERSION, *_flat(fields)),
         )
         self._epoch = self._known = epoch
         for some in self._leftovers():
@@ -155,7 +157,7 @@ class Store:
         """
         under_way: tuple[list[Operation], Pending[Any]] | None = None
         try:
-            for some in _chunks(operations, OPERATIONS_PER_STEP):
+            for some in steps(operations, OPERATIONS_PER_STEP):
                 args = self._step_args(some, start, announce)
                 before, under_way = under_way, (some, self._sender.submit(self._apply_step(args)))
                 if before is not None:
@@ -238,7 +240,7 @@ class Store:
 
     def request_position(self) -> bytes:
         """Id of the last request that was taken into account; empty for none, and for one that cannot be."""
-        return self.inspector().known_request(self.field("request_position") or b"")
+        return self.inspector().known_request(self.field(meta.REQUEST_POSITION) or b"")
 
     def inspector(self) -> Inspector:
         """Who looks at the same keys."""
@@ -301,9 +303,3 @@ def _operation_args(
 
 def _flat(mapping: Mapping[Any, Any]) -> list[Any]:
     return list(chain.from_iterable(mapping.items()))
-
-
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    source = iter(items)
-    while some := list(islice(source, size)):
-        yield some

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Set
 
 from jobcache_refresher.clock import Clock
-from jobcache_refresher.scan.guard import NOT_PROJECTS, RootGuard
+from jobcache_refresher.scan.root import NOT_PROJECTS, RootGuard
 from jobcache_refresher.scan.schedule import ACTIVE_FOR, NAME_DEPTH, Schedule
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.snapshot import (

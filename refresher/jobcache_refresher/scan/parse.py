@@ -6,8 +6,8 @@ from datetime import tzinfo
 from typing import Any
 
 from jobcache import jsontext
-from jobcache.codec import Description
 from jobcache.models import JobStatus
+from jobcache.schema.job import Description
 from jobcache.times import parse_timestamp, to_epoch
 
 MAX_CHIPS = 2**31 - 1

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import TypeAlias
 
-from jobcache.codec import FINGERPRINT, LOG_NAME, METADATA_NAME, RUNNING, encode_description
 from jobcache.models import JobStatus
+from jobcache.schema.job import FINGERPRINT, LOG_NAME, METADATA_NAME, RUNNING, encode_description
 from jobcache_refresher.clock import Clock
-from jobcache_refresher.publish.records import Fields
-from jobcache_refresher.scan.holds import Hold, Holds
+from jobcache_refresher.records import Fields
+from jobcache_refresher.scan.descriptors import Hold, Holds
 from jobcache_refresher.scan.parse import UnparsableError, parse_metadata
 from jobcache_refresher.scan.schedule import Schedule
 from jobcache_refresher.scan.snapshot import NEVER, KnownRun

@@ -10,13 +10,12 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from jobcache.codec import FINGERPRINT
+from jobcache.schema.job import FINGERPRINT
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.limits import open_files_limit
-from jobcache_refresher.publish.records import Fields, Record
+from jobcache_refresher.records import Fields, Record
+from jobcache_refresher.scan.descriptors import Holds
 from jobcache_refresher.scan.discovery import Discovery
-from jobcache_refresher.scan.guard import RootFaultError, RootGuard
-from jobcache_refresher.scan.holds import Holds
 from jobcache_refresher.scan.reading import (
     DirectoryMissing,
     FileMissing,
@@ -27,6 +26,7 @@ from jobcache_refresher.scan.reading import (
     Unchanged,
     beat_of,
 )
+from jobcache_refresher.scan.root import RootFaultError, RootGuard
 from jobcache_refresher.scan.schedule import Schedule
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.snapshot import (

@@ -10,9 +10,9 @@ from typing import Any
 from redis.connection import AbstractConnection
 
 from jobcache import JobCache
-from jobcache.connection.connect import make_pool
-from jobcache.connection.endpoint import Endpoint
-from jobcache.keys import Keys
+from jobcache.schema.keys import Keys
+from jobcache.transport.connect import make_pool
+from jobcache.transport.endpoint import Endpoint
 from tests.bench.measure import take_samples
 from tests.bench.roles import idle
 

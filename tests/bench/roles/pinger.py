@@ -7,8 +7,8 @@ import os
 import threading
 import time
 
-from jobcache.connection.connect import make_pool
-from jobcache.connection.endpoint import Endpoint
+from jobcache.transport.connect import make_pool
+from jobcache.transport.endpoint import Endpoint
 from tests.bench.roles import idle
 
 PAUSE = 0.001

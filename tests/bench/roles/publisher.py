@@ -6,15 +6,15 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from jobcache.codec import CHIPS
-from jobcache.connection.endpoint import Endpoint
-from jobcache.keys import Keys
+from jobcache.schema.job import CHIPS
+from jobcache.schema.keys import Keys
+from jobcache.transport.endpoint import Endpoint
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.publish.diff import diff
 from jobcache_refresher.publish.lease import Lease
-from jobcache_refresher.publish.records import Fields, Record, Records
 from jobcache_refresher.publish.server import Server
 from jobcache_refresher.publish.store import Store
+from jobcache_refresher.records import Fields, Record, Records
 from tests.bench.roles import idle
 from tests.bench.synthetic import MadeUpJob, Population, busiest, made_up_jobs
 

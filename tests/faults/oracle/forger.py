@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobcache.connection.endpoint import Endpoint
+from jobcache.transport.endpoint import Endpoint
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.publish.diff import put
 from jobcache_refresher.publish.lease import Lease

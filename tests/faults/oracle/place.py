@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobcache.keys import Keys
+from jobcache.schema.keys import Keys
 from tests.faults.oracle.journal import Journal
 from tests.faults.oracle.server import FragileServer
 from tests.faults.oracle.stalls import Stalls

@@ -15,10 +15,10 @@ from random import Random
 from redis.exceptions import RedisError
 
 from jobcache import JobCache
-from jobcache.connection.endpoint import Endpoint
-from jobcache.keys import Keys
+from jobcache.schema.keys import Keys
+from jobcache.transport.endpoint import Endpoint
 from jobcache_refresher.publish.server import Server
-from jobcache_refresher.requests import post_release
+from jobcache_refresher.triggers.requests import post_release
 from tests.faults.oracle.agreement import disagreements
 from tests.faults.oracle.auditor import Auditor
 from tests.faults.oracle.dashboard import Dashboard

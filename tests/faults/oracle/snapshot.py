@@ -7,7 +7,7 @@ from typing import Any
 
 from redis import Redis
 
-from jobcache.keys import Keys
+from jobcache.schema.keys import Keys
 
 _DUMP = """
 local kinds = {hash = {'HGETALL'}, zset = {'ZRANGE', 0, -1, 'WITHSCORES'}, string = {'GET'}}

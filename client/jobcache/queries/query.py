@@ -1,0 +1,49 @@
+"""A query as a conversation with the server, without the I/O.
+
+A plan is a generator: it yields what to ask and is sent the reply, until it returns the answer. The sync and the
+async client drive the same plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+from jobcache.schema.scripts import Script
+
+T = TypeVar("T")
+
+Command: TypeAlias = tuple[bytes | str | float, ...]
+"""A plain command and its arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run a script in one step on the server; the reply is what the script returns."""
+
+    script: Script
+    keys: tuple[bytes, ...]
+    args: tuple[bytes | str | int, ...] = ()
+    renews: bool = False
+    """Whether another part of a long answer begins, for which the deadline begins anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Send one plain command."""
+
+    args: Command
+    renews: bool = False
+    """As of ``Run``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait some seconds; the reply is how many have passed since the plan began. The deadline begins anew."""
+
+    seconds: float
+
+
+Step: TypeAlias = Run | Ask | Pause
+Plan: TypeAlias = Generator[Step, Any, T]

@@ -1,0 +1,1 @@
+"""The contract with Redis: keys, fields, indexes, streams and scripts. Imported by clients and refresher."""

@@ -1,0 +1,252 @@
+"""A job as the fields of its hash, and back without loss.
+
+Readable with ``redis-cli``: scalars as plain text, ``config`` and ``hardware`` as JSON, nothing binary. What
+the key's name says already (project, group, name, run id) and what follows from it (the paths) is not
+written again: at 100,000 jobs those copies would cost more than the indexes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from jobcache import jsontext
+from jobcache.ids import JobId, valid_text
+from jobcache.lazy import assemble
+from jobcache.models import HardwareInfo, JobMetadata, JobStatus
+from jobcache.schema.index import Standing, score
+from jobcache.times import from_epoch
+
+METADATA_NAME = "metadata.json"
+LOG_NAME = "output.log"
+
+JOB_FIELDS = (
+    b"status",
+    b"job_key",
+    b"start_time",
+    b"last_heartbeat",
+    b"started_at",
+    b"heartbeat_at",
+    b"slurm_job_id",
+    b"hardware",
+    b"config",
+    b"wandb_url",
+    b"log_scanned",
+)
+"""Fields that a job is decoded from, in the order in which readers ask for them."""
+
+HEARTBEAT_AT = b"heartbeat_at"
+"""Last heartbeat in epoch seconds; absent when it cannot be read."""
+REV = b"rev"
+"""Generation in which the job was last written; set by the server."""
+FINGERPRINT = b"fingerprint"
+"""The file's (mtime_ns, ctime_ns, size, inode) when it was read; for a refresher that starts anew."""
+CHIPS = b"chips"
+"""``hardware.total_chips`` of a running job, so that the server can keep a sum."""
+
+
+RUNNING = JobStatus.RUNNING.value.encode()
+
+PARSED_OVERHEAD = 1500
+"""Bytes of memory that a parsed job takes beside its nested fields, about."""
+
+_STATUSES = {status.value.encode(): status for status in JobStatus}
+_STATUS_NAMES = {status: name for name, status in _STATUSES.items()}
+# Shared by every model: whoever sets a field adds a name that is there already.
+_JOB_FIELDS_SET = set(JobMetadata.model_fields)
+_HARDWARE_FIELDS = set(HardwareInfo.model_fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Vantage:
+    """From where a job is looked at: what an answer's header says about all of its jobs."""
+
+    status_dir: str
+    fresh_since: float
+    """Epoch seconds of the oldest heartbeat that still counts as fresh."""
+
+
+class Description(NamedTuple):
+    """What a job's hash says, but for its log. Times are epoch seconds, None when they cannot be read."""
+
+    status: JobStatus
+    job_key: str
+    start_time: str
+    last_heartbeat: str
+    started_at: float | None
+    heartbeat_at: float | None
+    slurm_job_id: str | None
+    total_chips: int
+    hardware: bytes
+    """As JSON, as is ``config``."""
+    config: bytes
+
+
+def encode_description(
+    job: Description, *, wandb_url: str | None, log_scanned: int | None
+) -> dict[bytes, bytes]:
+    """The fields of a job's hash; a field without a value is left out.
+
+    ``log_scanned`` is how many bytes of the log were searched for the W&B address, or None when
+    there is no log.
+    """
+    fields = {
+        b"status": _STATUS_NAMES[job.status],
+        b"job_key": _encode_text(job.job_key),
+        b"start_time": _encode_text(job.start_time),
+        b"last_heartbeat": _encode_text(job.last_heartbeat),
+        b"hardware": job.hardware,
+        b"config": job.config,
+    }
+    if job.started_at is not None:
+        fields[b"started_at"] = repr(job.started_at).encode()
+    if job.heartbeat_at is not None:
+        fields[b"heartbeat_at"] = repr(job.heartbeat_at).encode()
+    if job.slurm_job_id is not None:
+        fields[b"slurm_job_id"] = _encode_text(job.slurm_job_id)
+    if wandb_url is not None:
+        fields[b"wandb_url"] = _encode_text(wandb_url)
+    if log_scanned is not None:
+        fields[b"log_scanned"] = b"%d" % log_scanned
+    if job.status is JobStatus.RUNNING:
+        fields[CHIPS] = b"%d" % job.total_chips
+    return fields
+
+
+class ParsedJob:
+    """A job as it was parsed once. Every answer is built from it, and shares nothing that can be changed."""
+
+    __slots__ = (
+        "_config",
+        "_has_log",
+        "_machine",
+        "_status_dir",
+        "_template",
+        "beat",
+        "is_running",
+        "newest_first",
+        "path",
+        "size",
+    )
+
+    def __init__(self, job: JobId, values: Sequence[bytes | None]) -> None:
+        (
+            status,
+            job_key,
+            start_time,
+            last_heartbeat,
+            started_at,
+            heartbeat_at,
+            slurm_job_id,
+            hardware,
+            config,
+            wandb_url,
+            log_scanned,
+        ) = values
+        started = _decode_float(started_at)
+        self.beat = _decode_float(heartbeat_at)
+        """Last heartbeat in epoch seconds; None when it cannot be read."""
+        self.is_running = status == RUNNING
+        """Whether it says ``running``."""
+        self.path = "/".join(job)
+        """The id, as text."""
+        self._has_log = log_scanned is not None
+        self._machine = hardware or b"{}"
+        self._config = config or b"{}"
+        self._status_dir: str | None = None
+        self._template: dict[str, Any] = {
+            "name": job.name,
+            "project": job.project,
+            "group": job.group,
+            "job_key": _decode_text(job_key) or "",
+            "run_id": job.run_id,
+            "start_time": _decode_text(start_time) or "",
+            "last_heartbeat": _decode_text(last_heartbeat) or "",
+            "status": _STATUSES.get(status or b"", JobStatus.UNKNOWN),
+            "slurm_job_id": _decode_text(slurm_job_id),
+            "log_path": None,
+            "metadata_path": None,
+            "wandb_url": _decode_text(wandb_url),
+            "started_at": from_epoch(started),
+            "heartbeat_at": from_epoch(self.beat),
+            "stale": False,
+        }
+        self.newest_first = score(started), job.path
+        """What listings are sorted by, backwards."""
+        self.size = PARSED_OVERHEAD + len(self._config) + len(self._machine)
+        """About how many bytes of memory it takes."""
+
+    def build(self, vantage: Vantage) -> JobMetadata:
+        """An answer: a model of its own, whose nested values are its own as well."""
+        if vantage.status_dir != self._status_dir:
+            self._look_from(vantage.status_dir)
+        fields = self._template.copy()
+        if self.is_running:
+            fields["stale"] = not self.is_fresh(vantage)
+        return assemble(JobMetadata, fields, _JOB_FIELDS_SET, self)
+
+    def make_rest(self) -> dict[str, Any]:
+        """The nested values, new ones each time: an answer parses them when somebody looks at them."""
+        machine = jsontext.loads_valid(self._machine)
+        fields = {
+            "chip": machine.get("chip"),
+            "total_chips": machine.get("total_chips", 0),
+            "hosts": machine.get("hosts", []),
+        }
+        hardware = assemble(HardwareInfo, fields, _HARDWARE_FIELDS)
+        return {"hardware": hardware, "config": jsontext.loads_valid(self._config)}
+
+    def rest_as_json(self) -> dict[str, bytes] | None:
+        """The nested values as they were written; None where that is not JSON by the standard."""
+        if self._config.startswith(b" ") or self._machine.startswith(b" "):
+            return None
+        return {"hardware": self._machine, "config": self._config}
+
+    def is_fresh(self, vantage: Vantage) -> bool:
+        """Whether its heartbeat is."""
+        return self.beat is not None and self.beat >= vantage.fresh_since
+
+    def _look_from(self, status_dir: str) -> None:
+        directory = f"{status_dir}/{self.path}"
+        paths = {"metadata_path": f"{directory}/{METADATA_NAME}"}
+        if self._has_log:
+            paths["log_path"] = f"{directory}/{LOG_NAME}"
+        self._template = {**self._template, **paths}
+        self._status_dir = status_dir
+
+
+def parse_job(job: JobId, values: Sequence[bytes | None]) -> ParsedJob | None:
+    """Parse the values of a hash, in the order of ``JOB_FIELDS``; None when the hash is gone."""
+    return None if values[0] is None else ParsedJob(job, values)
+
+
+def decode_standing(fields: Mapping[bytes, bytes]) -> Standing:
+    """What a job's index entries depend on, out of its hash.
+
+    Raises:
+        ValueError, KeyError: they are no fields of ours.
+    """
+    return Standing(
+        _STATUSES[fields[b"status"]],
+        _decode_float(fields.get(b"started_at")),
+        _decode_float(fields.get(b"heartbeat_at")),
+    )
+
+
+def _encode_text(text: str) -> bytes:
+    # A string of a JSON document may hold any lone surrogate, so names' surrogateescape does not serve.
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _decode_text(raw: bytes | None) -> str | None:
+    if raw is None:
+        return None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return valid_text(raw.decode("utf-8", "surrogatepass"))
+
+
+def _decode_float(raw: bytes | None) -> float | None:
+    return None if raw is None else float(raw)

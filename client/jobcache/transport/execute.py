@@ -1,0 +1,209 @@
+"""One call of a client, without I/O: the driver under ``JobCache`` and ``AsyncJobCache``.
+
+A call is a generator. It yields what has to be done, an ``Exchange`` with the server or a ``Sleep``, and is sent the
+reply, or thrown the error that came instead. Everything that the two clients have in common stands here: the deadline,
+the breaker, scripts that the server does not know yet, what an error means to a caller, and stale-if-error.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Generator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
+
+from jobcache.errors import CacheUnavailable, JobCacheError
+from jobcache.models import Freshness
+from jobcache.queries.answer import Answer, Query, Stamp
+from jobcache.queries.lastgood import LastGood
+from jobcache.queries.query import Command, Pause, Plan, Run
+from jobcache.queries.source import Source
+from jobcache.transport.attempt import FAILURES, Attempt, describe
+from jobcache.transport.breaker import Breaker
+from jobcache.transport.budget import Clock
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Send one command to the server and receive its reply."""
+
+    command: Command
+    ends: float
+    """When all of it must be over, on the monotonic clock in seconds; waiting for a connection counts."""
+    begin: Callable[[], None]
+    """To be called once a connection is free, right before the command is sent. It may raise ``OutageError``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Do nothing for some seconds."""
+
+    seconds: float
+
+
+Observer: TypeAlias = Callable[[Command, Any], None]
+"""Told of an exchange: the command that was sent, and the reply as the server gave it."""
+
+Execution: TypeAlias = Generator[Exchange | Sleep, Any, T]
+"""One call under way; it returns what the call returns."""
+
+
+class Executor:
+    """Turns queries into executions. What one process knows of the server is kept here.
+
+    Args:
+        source: which cache, and what this process remembers of it.
+        deadline: seconds that one step of a call may take.
+        breaker: what is known of the server.
+        last_good: answers that may stand in for new ones; None for none.
+        on_exchange: called after each exchange with the command and its reply.
+        clock: seconds on a monotonic clock.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        deadline: float,
+        breaker: Breaker,
+        last_good: LastGood | None,
+        on_exchange: Observer | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._source = source
+        self._deadline = deadline
+        self._breaker = breaker
+        self._last_good = last_good
+        self._on_exchange = on_exchange
+        self._clock = clock
+        self._has_read_only_scripts = True
+        """Whether the server has ``EVALSHA_RO``; taken for granted until it says otherwise."""
+
+    def read(
+        self, query: Query[T], args: tuple[Any, ...], last: LastAnswer, drop: Callable[[], None]
+    ) -> Execution[T]:
+        """A call that reads: a new answer, or the last good one where Redis gives none.
+
+        Args:
+            query: what is asked.
+            args: what the caller gave.
+            last: is told of the answer.
+            drop: closes idle connections.
+        """
+        asked = self._clock()
+        try:
+            answer = yield from self.run(query(self._source, *args), drop)
+        except JobCacheError as error:
+            if self._last_good is None:
+                raise
+            answer = self._last_good.stand_in((query, args), error)
+        else:
+            if self._last_good is not None:
+                self._last_good.keep((query, args), answer, asked)
+        last.set(answer.header)
+        return answer.value
+
+    def write(
+        self, plan: Plan[Answer[T]], last: LastAnswer, drop: Callable[[], None]
+    ) -> Execution[T]:
+        """A call that changes the cache: answers from before it do not count any more."""
+        answer = yield from self.run(plan, drop)
+        if self._last_good is not None:
+            self._last_good.forget()
+        last.set(answer.header)
+        return answer.value
+
+    def run(self, plan: Plan[T], drop: Callable[[], None]) -> Execution[T]:
+        """Any call: every step of the plan within the deadline.
+
+        Raises:
+            CacheUnavailable: the server did not answer in time, or refused.
+        """
+        began = self._clock()
+        ends = began + self._deadline
+        reply: Any = None
+        try:
+            while True:
+                step = plan.send(reply)
+                if isinstance(step, Pause):
+                    yield Sleep(step.seconds)
+                    reply = self._clock() - began
+                    ends = began + reply + self._deadline
+                    continue
+                if step.renews:
+                    ends = self._clock() + self._deadline
+                if isinstance(step, Run):
+                    reply = yield from self._run_script(step, ends, drop)
+                else:
+                    reply = yield from self._send(step.args, ends, drop)
+        except StopIteration as stop:
+            answer: T = stop.value
+            return answer
+        except FAILURES as error:
+            raise CacheUnavailable(f"{self._source.where}: {_meaning(error)}") from error
+
+    def _run_script(self, step: Run, ends: float, drop: Callable[[], None]) -> Execution[Any]:
+        """Run a script by its hash, by its text where the server does not know it yet."""
+        rest = (len(step.keys), *step.keys, *step.args)
+        name: str | bytes = step.script.sha
+        verb = b"EVALSHA"
+        while True:
+            suffix = b"_RO" if step.script.read_only and self._has_read_only_scripts else b""
+            try:
+                return (yield from self._send((verb + suffix, name, *rest), ends, drop))
+            except NoScriptError:
+                if verb == b"EVAL":
+                    raise
+                verb, name = b"EVAL", step.script.source
+            except ResponseError as error:
+                if not (suffix and _is_unknown(error)):
+                    raise
+                self._has_read_only_scripts = False
+
+    def _send(self, command: Command, ends: float, drop: Callable[[], None]) -> Execution[Any]:
+        with Attempt(self._breaker, self._deadline / 2, drop) as attempt:
+            reply = yield Exchange(command, ends, attempt.begin)
+        if self._on_exchange is not None:
+            self._on_exchange(command, reply)
+        return reply
+
+
+class LastAnswer:
+    """What the answer said of itself that a thread or a task got last."""
+
+    def __init__(self) -> None:
+        self._last: ContextVar[Stamp | None] = ContextVar("last_freshness", default=None)
+
+    def set(self, stamp: Stamp) -> None:
+        """Take note of an answer."""
+        self._last.set(stamp)
+
+    @property
+    def freshness(self) -> Freshness | None:
+        """How fresh it was; None before the first."""
+        last = self._last.get()
+        return None if last is None else last.freshness
+
+
+def _is_unknown(error: ResponseError) -> bool:
+    """Whether the server, or a proxy before it, lacks the command."""
+    return re.match("(unknown|unsupported) command", str(error), re.IGNORECASE) is not None
+
+
+def _meaning(error: BaseException) -> str:
+    """What an error says to a caller; of scripts that are refused, what to do about it."""
+    said = describe(error)
+    if not re.search(r"\beval(sha)?(_ro)?\b", said, re.IGNORECASE):
+        return said
+    if isinstance(error, NoPermissionError):
+        return (
+            f"{said}: jobcache asks by scripts, so grant this user +evalsha_ro and +eval_ro, "
+            "and +evalsha and +eval to delete jobs"
+        )
+    return f"{said}: jobcache asks by scripts, which this server or a proxy before it refuses"

@@ -1,0 +1,1 @@
+"""Whether Redis still holds what was published, and how that is made right."""

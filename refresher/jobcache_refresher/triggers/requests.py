@@ -1,0 +1,166 @@
+"""What clients and operators ask of the refresher, read off the ``requests`` stream as it comes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from redis.exceptions import RedisError, ResponseError
+
+from jobcache.ids import JobId
+from jobcache.numbers import read_position
+from jobcache.schema import streams
+from jobcache.schema.keys import Keys
+from jobcache_refresher.publish.server import Server
+
+log = logging.getLogger(__name__)
+
+BLOCK = 0.5
+"""Seconds that one read waits for a request."""
+RELEASE_LASTS = 600
+"""Seconds that a release waits for a refresher: it concerns what is held now, and not what will vanish some day."""
+
+
+@dataclass(slots=True)
+class Requests:
+    """Requests that came since they were last drained."""
+
+    invalidated: set[bytes] = field(default_factory=set)
+    deleted: set[bytes] = field(default_factory=set)
+    refresh: bool = False
+    release: bool = False
+    """Not of the stream, to which clients append as well: see ``post_release``."""
+    audit: bool = False
+    position: bytes = b""
+    """Id of the last of them."""
+
+    def add(self, position: bytes, fields: dict[bytes, bytes]) -> None:
+        """Take in one entry of the stream; an unknown one changes only the position."""
+        self.position = position
+        path = fields.get(streams.REQUEST_ID, b"")
+        is_run = JobId.read(path) is not None
+        match fields.get(streams.REQUEST):
+            case streams.INVALIDATE if is_run:
+                self.invalidated.add(path)
+            case streams.DELETE if is_run:
+                self.deleted.add(path)
+            case streams.REFRESH:
+                self.refresh = True
+            case streams.AUDIT:
+                self.audit = True
+
+
+def post_release(server: Server, keys: Keys) -> None:
+    """Ask the refresher to apply deletions that it holds, by a key that no client may write.
+
+    Raises:
+        redis.RedisError: the server did not take the request.
+    """
+    server.ask(b"SET", keys.release, b"1", b"EX", RELEASE_LASTS)
+
+
+class RequestInbox:
+    """Reads the stream in a thread of its own, and calls ``wake`` when something came."""
+
+    def __init__(self, server: Server, keys: Keys, wake: Callable[[], None]) -> None:
+        self._server = server
+        self._keys = keys
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._pending = Requests()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._suspended: threading.Thread | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a thread reads the stream."""
+        return self._thread is not None
+
+    def open(self, position: bytes | None) -> None:
+        """Begin to read after a position; by default after what is there now, which then counts as seen to."""
+        if self._thread is not None:
+            return
+        after = position
+        if after is None:
+            after = self._newest()
+            self.put_back(Requests(position=after))
+        self._thread = threading.Thread(
+            target=self._read, args=(after, self._stop), name="jobcache-requests", daemon=True
+        )
+        self._thread.start()
+
+    def suspend(self) -> None:
+        """Forget what came, and read no more until it is opened anew: another refresher is asked now."""
+        with self._lock:
+            self._stop.set()
+            self._stop = threading.Event()
+            self._pending = Requests()
+        if self._thread is not None:
+            self._suspended, self._thread = self._thread, None
+
+    def stop(self) -> None:
+        """Stop reading after the read that is under way."""
+        self._stop.set()
+
+    def join(self) -> None:
+        """Wait for that read, so that nobody closes its connection under it."""
+        for thread in (self._suspended, self._thread):
+            if thread is not None:
+                thread.join(BLOCK * 2)
+
+    def drain(self) -> Requests:
+        """Everything that came since the last call."""
+        with self._lock:
+            drained, self._pending = self._pending, Requests()
+        return drained
+
+    def put_back(self, requests: Requests) -> None:
+        """Return what was drained but not done."""
+        with self._lock:
+            later = self._pending
+            later.invalidated |= requests.invalidated
+            later.deleted |= requests.deleted
+            later.refresh |= requests.refresh
+            later.release |= requests.release
+            later.audit |= requests.audit
+            later.position = later.position or requests.position
+
+    def _newest(self) -> bytes:
+        try:
+            newest = self._server.ask(*streams.newest_command(self._keys.requests))
+        except ResponseError:  # of a wrong type, as an audit will find
+            return b"0-0"
+        return streams.newest_position(newest)
+
+    def _read(self, after: bytes, stop: threading.Event) -> None:
+        while not stop.is_set():
+            try:
+                reply = self._server.ask(
+                    b"XREAD", b"BLOCK", int(BLOCK * 1000), b"STREAMS", self._keys.requests, after
+                )
+                if not reply and _is_before(self._newest(), after):
+                    after = b"0-0"  # the stream began anew
+                released = bool(self._server.ask(b"DEL", self._keys.release))
+            except (RedisError, OSError) as error:
+                log.debug("requests: %s", error)
+                stop.wait(BLOCK)
+                continue
+            if released:
+                with self._lock:
+                    self._pending.release = True
+                self._wake()
+            for _, entries in reply or ():
+                for position, flat in entries:
+                    after = position
+                    with self._lock:
+                        if stop.is_set():
+                            return
+                        self._pending.add(position, dict(zip(flat[::2], flat[1::2], strict=True)))
+                self._wake()
+
+
+def _is_before(position: bytes, other: bytes) -> bool:
+    return (read_position(position) or (0, 0)) < (read_position(other) or (0, 0))

@@ -1,0 +1,173 @@
+"""What is to be looked at next: by schedule, because a client asked, or because inotify told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from jobcache.schema import meta
+from jobcache.schema.keys import Keys
+from jobcache_refresher.clock import Clock
+from jobcache_refresher.publish.server import Server
+from jobcache_refresher.scan.scope import Scope
+from jobcache_refresher.settings import Settings
+from jobcache_refresher.triggers.dirty import Dirty
+from jobcache_refresher.triggers.hints import Lookout
+from jobcache_refresher.triggers.requests import RequestInbox, Requests
+
+RELAXED = 3.0
+"""Poll intervals between two polls while inotify tells of changes."""
+SECOND_LOOK = 0.05
+"""Seconds after which what inotify showed to be missing is looked for again."""
+SECOND_LOOKS = 5
+"""How often it is at most, before it is left to the next poll."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """One scan to be made: what it is to look at, and who asked."""
+
+    scope: Scope
+    hints: frozenset[bytes] = frozenset()
+    """Paths of runs to discover or read again, and of directories to list."""
+    requests: Requests = field(default_factory=Requests)
+    """What clients and operators asked for."""
+    dirty: Dirty = field(default_factory=Dirty)
+    """What events told of."""
+    began: float = 0.0
+    """Monotonic time at which it was taken, in seconds."""
+
+    def at_least(self, scope: Scope) -> WorkItem:
+        """The same work with a larger scope, if its own is smaller."""
+        return replace(self, scope=max(self.scope, scope))
+
+
+class WorkQueue:
+    """Gathers requests and events, and says which refresh is due. For the one thread that refreshes.
+
+    Args:
+        settings: intervals and mode.
+        server: where requests are read.
+        keys: of which namespace.
+        wake: called, in other threads, when something came.
+        clock: what time it is.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        server: Server,
+        keys: Keys,
+        wake: Callable[[], None],
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._inbox = RequestInbox(server, keys, wake)
+        self._lookout = Lookout(settings.status_dir, settings.mode, wake, clock)
+        self._dirty = Dirty()
+        self._missed: dict[bytes, int] = {}
+        """What hints showed to be missing, and how often more it is looked for before the next poll."""
+        self._relist_next = True
+        self._next_poll = float("-inf")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests are read."""
+        return self._inbox.is_open
+
+    def open(self, position: bytes | None) -> None:
+        """Read the requests after a position; by default after what is there now."""
+        self._inbox.open(position)
+
+    def look_at_everything(self) -> None:
+        """Have the next scan look at everything."""
+        self._relist_next = True
+
+    def suspend(self) -> None:
+        """Watch no longer, for as long as another refresher leads."""
+        self._lookout.close()
+
+    def forget(self) -> None:
+        """Drop what was asked for and told of: whoever leads sees to it, and ``open`` takes up what is left."""
+        self._inbox.suspend()
+        self._dirty = Dirty()
+        self._missed = {}
+
+    def stop(self) -> None:
+        """Read no more requests than those under way."""
+        self._inbox.stop()
+
+    def join(self) -> None:
+        """Wait for the threads that gather."""
+        self._lookout.close()
+        self._inbox.join()
+
+    def next(self, at_least: Scope = Scope.HINTS) -> WorkItem | None:
+        """The scan that is due now, or None. With a larger scope than hints, one is always due."""
+        requests = self._inbox.drain()
+        self._dirty.add(self._lookout.drain())
+        scope = self._due(requests)
+        if scope is None and at_least is Scope.HINTS:
+            return None
+        dirty, self._dirty = self._dirty, Dirty()
+        hints = requests.invalidated | dirty.runs | dirty.directories | self._missed.keys()
+        scope = at_least if scope is None else max(scope, at_least)
+        return WorkItem(scope, frozenset(hints), requests, dirty, self._clock.monotonic())
+
+    def failed(self, item: WorkItem) -> None:
+        """It was not made: all of it stays to be done."""
+        self._inbox.put_back(item.requests)
+        self._dirty.add(item.dirty)
+
+    def done(
+        self,
+        item: WorkItem,
+        *,
+        believed: bool,
+        in_doubt: Callable[[Iterable[bytes]], Iterable[bytes]],
+    ) -> None:
+        """It was made.
+
+        Args:
+            item: what was.
+            believed: whether the status directory could be believed; if not, everything is looked at next, since nobody
+                knows what happened meanwhile.
+            in_doubt: tells which of some paths lack something that must be observed once more. The next poll is far.
+        """
+        if not believed:
+            self.failed(item)
+        looks = {path: left - 1 for path, left in self._missed.items() if left > 1}
+        looks.update(dict.fromkeys(item.dirty.runs | item.dirty.directories, SECOND_LOOKS))
+        self._missed = {path: looks[path] for path in in_doubt(looks)}
+        self._relist_next = not believed
+        if item.scope is not Scope.HINTS:
+            self._next_poll = item.began + self._poll_interval
+
+    @property
+    def pause(self) -> float:
+        """For how many seconds nothing is due, unless something comes."""
+        pause = max(0.0, self._next_poll - self._clock.monotonic())
+        return min(pause, SECOND_LOOK) if self._missed else pause
+
+    @property
+    def description(self) -> dict[str, str]:
+        """The mode in effect, as ``meta`` tells it."""
+        return {
+            meta.MODE: self._lookout.mode,
+            meta.MODE_REASON: self._lookout.reason,
+            meta.POLL_INTERVAL: f"{self._poll_interval:g}",
+        }
+
+    @property
+    def _poll_interval(self) -> float:
+        relaxed = self._lookout.mode == "watchdog"
+        return self._settings.poll_interval * (RELAXED if relaxed else 1.0)
+
+    def _due(self, requests: Requests) -> Scope | None:
+        everything = requests.refresh or requests.release or self._dirty.resync
+        if everything or self._relist_next:
+            return Scope.RELIST
+        if requests.audit or self._clock.monotonic() >= self._next_poll:
+            return Scope.POLL
+        return Scope.HINTS if requests.position or self._dirty or self._missed else None
