@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
+
+Clock = Callable[[], float]
+"""Seconds on a clock; most callers mean the monotonic one."""
 
 
 def parse_timestamp(text: str, zone: tzinfo | None = None) -> datetime | None:

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from jobcache.models import CacheState
 from jobcache.schema import meta
 from jobcache_refresher.audit.audit import FEW, Auditor
+from jobcache_refresher.audit.inspection import Inspector
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.deletions import DeletionPolicy
 from jobcache_refresher.ledger import Ledger, PathState
@@ -50,6 +51,7 @@ class Cycle:
     Args:
         settings: intervals and limits.
         store: where jobs are published.
+        inspector: looks at what is there.
         ledger: what is published.
         scanner: what is known of the tree.
         supervisor: runs the scanner, and notices when it hangs.
@@ -63,6 +65,7 @@ class Cycle:
         self,
         settings: Settings,
         store: Store,
+        inspector: Inspector,
         ledger: Ledger,
         scanner: Scanner,
         supervisor: ScanSupervisor,
@@ -83,7 +86,8 @@ class Cycle:
         """How far a scan of everything is, as ``meta`` tells it; only such a scan is asked for that."""
         self._next_report = float("inf")
         self._clock = clock
-        self._auditor = Auditor(store, ledger, settings.audit_interval, clock)
+        self._inspector = inspector
+        self._auditor = Auditor(inspector, store, ledger, settings.audit_interval, clock)
         self._policy = DeletionPolicy(settings.hold_fraction, settings.hold_minimum)
         self._description = {
             meta.STATUS_DIR: settings.status_dir,
@@ -104,6 +108,10 @@ class Cycle:
         """Whether no scan was completed in this epoch yet, so that readers wait."""
         return self._completed_at is None
 
+    def request_position(self) -> bytes:
+        """Id of the last request that was taken into account; empty for none."""
+        return self._inspector.request_position()
+
     def in_doubt(self, paths: Iterable[bytes]) -> set[bytes]:
         """Those of some paths that lack something which awaits a second observation."""
         return self._scanner.in_doubt(paths)
@@ -119,7 +127,7 @@ class Cycle:
         self._auditor.begin()
         self._next_scan.expect()
         self.remember(records, snapshot)
-        self._position = self._store.request_position().decode()
+        self._position = self.request_position().decode()
         # Readers follow an epoch that was complete once: what is new to this refresher is news to them.
         self._completed_at = self._store.number(meta.COMPLETED_AT)
         if self._completed_at is None:
@@ -382,7 +390,7 @@ class Cycle:
     def _complete_scan(self, start: ScanStart, scan: Scan, held: int, seconds: float) -> None:
         self._status.say("; ".join(self._reasons(scan, held)))
         # The stream may have begun anew: then whoever asks next must not be told that it was seen to.
-        self._position = self._store.inspector().known_request(self._position.encode()).decode()
+        self._position = self._inspector.known_request(self._position.encode()).decode()
         self._next_scan.note_duration(seconds)
         self._complete(
             start,

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from jobcache.schema.keys import Keys
+from jobcache_refresher.audit.inspection import Inspector
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.cycle import Cycle
 from jobcache_refresher.leadership import Leadership
@@ -53,6 +54,7 @@ class Engine:
         self.keys = Keys(settings.namespace)
         self.lease = Lease(self.server, self.keys, holder, settings.lease_ttl, clock)
         self.store = Store(self.server, self.keys, self.lease)
+        self.inspector = Inspector(self.server, self.keys, self.store)
         self.scanner = Scanner(
             tree or Tree(settings.status_dir),
             settings,
@@ -74,6 +76,7 @@ class Engine:
         self.cycle = Cycle(
             settings,
             self.store,
+            self.inspector,
             self.ledger,
             self.scanner,
             self.supervisor,

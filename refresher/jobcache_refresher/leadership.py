@@ -126,7 +126,7 @@ class Leadership:
                 self.adopt()
                 self._work.look_at_everything()
             if not self._work.is_open:
-                self._work.open(self._store.request_position() or None)
+                self._work.open(self._cycle.request_position() or None)
             at_least = Scope.POLL if self.phase is Phase.REBUILDING else Scope.HINTS
             item = self._work.next(at_least)
             if item is not None:

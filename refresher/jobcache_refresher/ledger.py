@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
 
-from jobcache_refresher.audit.expected import Census
+from jobcache_refresher.expected import Census
 from jobcache_refresher.records import Fields, Record, Records
 
 

@@ -177,7 +177,7 @@ def test_one_poll_makes_it_right(
 
 def test_every_repair_is_a_write_of_its_own(whole: Rig) -> None:
     """Or a client that saw the damage would take what it saw for what it would be told again."""
-    inspector = whole.refresher.store.inspector()
+    inspector = whole.refresher.engine.inspector
     repairs: list[Callable[[], None]] = [
         lambda: inspector.prune([(b"status:unknown", b"p/g/n/r0")]),
         lambda: inspector.drop([b"project:ghost"]),

@@ -8,9 +8,10 @@ from importlib.resources import files
 import pytest
 from redis import Redis
 
+from jobcache_refresher.engine import Engine
 from jobcache_refresher.publish.diff import Operation, put
 from jobcache_refresher.publish.server import EpochError, FencedError
-from jobcache_refresher.publish.store import ScanStart, Store
+from jobcache_refresher.publish.store import ScanStart
 from tests.harness import Rig
 from tests.servers import RunningServer
 from tests.trees import Names, write_run
@@ -22,15 +23,19 @@ FIELDS = {b"status": b"running", b"hardware": b"{}", b"config": b"{}", b"chips":
 ENDLESS = 1 << 50
 """A generation that no tombstone is younger than."""
 
-WRITES: dict[str, Callable[[Store], object]] = {
-    "apply": lambda store: list(store.apply([put(NEW, None, FIELDS)], ScanStart(ENDLESS, 0.0))),
-    "complete": lambda store: store.complete(ScanStart(ENDLESS, 0.0), 300, {"state": "ready"}),
-    "report": lambda store: store.report({"state": "degraded"}),
-    "stand": lambda store: store.start_scan(),
-    "clear": lambda store: store.inspector().drop([b"jobs"]),
-    "prune": lambda store: store.inspector().prune([(b"jobs", PATH)]),
-    "recount": lambda store: store.inspector().recount(),
-    "inspect": lambda store: store.inspector().inspect(b"0-0", indexes=[b"jobs"]),
+WRITES: dict[str, Callable[[Engine], object]] = {
+    "apply": lambda engine: list(
+        engine.store.apply([put(NEW, None, FIELDS)], ScanStart(ENDLESS, 0.0))
+    ),
+    "complete": lambda engine: engine.store.complete(
+        ScanStart(ENDLESS, 0.0), 300, {"state": "ready"}
+    ),
+    "report": lambda engine: engine.store.report({"state": "degraded"}),
+    "stand": lambda engine: engine.store.start_scan(),
+    "clear": lambda engine: engine.inspector.drop([b"jobs"]),
+    "prune": lambda engine: engine.inspector.prune([(b"jobs", PATH)]),
+    "recount": lambda engine: engine.inspector.recount(),
+    "inspect": lambda engine: engine.inspector.inspect(b"0-0", indexes=[b"jobs"]),
 }
 """Every step that is fenced by lease and epoch, as the refresher takes it."""
 
@@ -65,9 +70,9 @@ def test_a_lease_that_was_lost(whole: Rig, redis: Redis, lease: bytes | None) ->
     key = whole.refresher.keys.lease
     redis.delete(key) if lease is None else redis.set(key, lease)
     before = contents(whole, redis)
-    for name, write in [*WRITES.items(), ("begin", lambda store: store.begin({}))]:
+    for name, write in [*WRITES.items(), ("begin", lambda engine: engine.store.begin({}))]:
         with pytest.raises(FencedError):
-            write(whole.refresher.store)
+            write(whole.refresher.engine)
         assert contents(whole, redis) == before, name
 
 
@@ -78,7 +83,7 @@ def test_an_epoch_that_is_over(whole: Rig, redis: Redis, epoch: str | None) -> N
     before = contents(whole, redis)
     for name, write in WRITES.items():
         with pytest.raises(EpochError):
-            write(whole.refresher.store)
+            write(whole.refresher.engine)
         assert contents(whole, redis) == before, name
 
 

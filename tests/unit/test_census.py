@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobcache import JobStatus
-from jobcache_refresher.audit.expected import Census, entries_of
+from jobcache_refresher.expected import Census, entries_of
 from jobcache_refresher.records import Fields, Record, Records
 
 NAMES = st.sampled_from([b"p", b"q", b"-", b"\xff"])

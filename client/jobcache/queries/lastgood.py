@@ -11,7 +11,7 @@ from typing import Any
 
 from jobcache.errors import CacheUnavailable, ConfigError, JobCacheError
 from jobcache.queries.answer import Answer, OldStamp
-from jobcache.transport.budget import Clock
+from jobcache.times import Clock
 
 MOST_ANSWERS = 256
 MOST_BYTES = 16 << 20

@@ -10,12 +10,9 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-from jobcache.schema.scripts import Script
+from jobcache.schema.scripts import Command, Script
 
 T = TypeVar("T")
-
-Command: TypeAlias = tuple[bytes | str | float, ...]
-"""A plain command and its arguments."""
 
 
 @dataclass(frozen=True, slots=True)

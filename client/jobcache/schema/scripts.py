@@ -11,12 +11,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import TypeAlias
 
 from jobcache.schema import meta
 from jobcache.schema.header import HEADER_FIELDS
 from jobcache.schema.job import CHIPS, HEARTBEAT_AT, JOB_FIELDS, REV
 from jobcache.schema.keys import LEASE, META
 from jobcache.schema.streams import DELETE, FEED_CHANGE, FEED_ID, REQUEST, REQUEST_ID
+
+Command: TypeAlias = tuple[bytes | str | float, ...]
+"""A plain command and its arguments."""
 
 PACKAGE = __package__ or ""
 """Whose ``lua`` folder holds the scripts of clients, and what all scripts begin with."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from jobcache.queries.query import Command
+from jobcache.schema.scripts import Command
 from jobcache.transport.attempt import (
     KEPT_FOR,
     LEAST_TIME,

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from jobcache.transport.budget import Clock
+from jobcache.times import Clock
 
 FAILURES = 2
 """Exchanges in a row that must fail at once; one alone may have met a connection that was lost."""

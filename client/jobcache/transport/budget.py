@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 
 from jobcache.errors import ConfigError
-
-Clock = Callable[[], float]
-"""A monotonic clock, in seconds."""
 
 
 class Budget:

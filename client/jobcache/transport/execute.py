@@ -20,11 +20,12 @@ from jobcache.errors import CacheUnavailable, JobCacheError
 from jobcache.models import Freshness
 from jobcache.queries.answer import Answer, Query, Stamp
 from jobcache.queries.lastgood import LastGood
-from jobcache.queries.query import Command, Pause, Plan, Run
+from jobcache.queries.query import Pause, Plan, Run
 from jobcache.queries.source import Source
+from jobcache.schema.scripts import Command
+from jobcache.times import Clock
 from jobcache.transport.attempt import FAILURES, Attempt, describe
 from jobcache.transport.breaker import Breaker
-from jobcache.transport.budget import Clock
 
 T = TypeVar("T")
 

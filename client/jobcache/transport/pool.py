@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from redis.exceptions import ResponseError
 
-from jobcache.queries.query import Command
+from jobcache.schema.scripts import Command
 from jobcache.transport.attempt import (
     KEPT_FOR,
     LEAST_TIME,

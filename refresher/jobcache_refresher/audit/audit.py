@@ -27,9 +27,15 @@ from jobcache.schema import meta
 from jobcache.schema.index import Entry
 from jobcache.schema.steps import steps
 from jobcache_refresher.audit.eviction import Evictions
-from jobcache_refresher.audit.expected import Census, entries_of
-from jobcache_refresher.audit.inspection import KEYS_PER_STEP, Expectation, Inspection, Standing
+from jobcache_refresher.audit.inspection import (
+    KEYS_PER_STEP,
+    Expectation,
+    Inspection,
+    Inspector,
+    Standing,
+)
 from jobcache_refresher.clock import Clock
+from jobcache_refresher.expected import Census, entries_of
 from jobcache_refresher.ledger import Ledger
 from jobcache_refresher.publish.diff import Operation, put
 from jobcache_refresher.publish.store import Outcome, ScanStart, Store
@@ -110,16 +116,19 @@ class Auditor:
     """Compares Redis with the records, a part in every poll, and mends it.
 
     Args:
-        store: the keys.
+        inspector: looks at the keys.
+        store: writes to them.
         ledger: what was published.
         interval: seconds within which everything is compared.
         clock: what time it is.
     """
 
-    def __init__(self, store: Store, ledger: Ledger, interval: float, clock: Clock) -> None:
+    def __init__(
+        self, inspector: Inspector, store: Store, ledger: Ledger, interval: float, clock: Clock
+    ) -> None:
         self._ledger = ledger
         self._store = store
-        self._inspector = store.inspector()
+        self._inspector = inspector
         self._interval = interval
         self._clock = clock
         self._evictions = Evictions(self._inspector)
@@ -155,7 +164,7 @@ class Auditor:
             FencedError, EpochError: the cache is no longer this refresher's, or no longer the one it knew.
         """
         records, expected = self._ledger.records, self._ledger.expected
-        look = _Look(self._store, records, expected, self._last_request(position))
+        look = _Look(self._inspector, records, expected, self._last_request(position))
         damage = look.damage
         evicted = self._evictions.look()
         now = self._clock.monotonic()
@@ -246,12 +255,14 @@ _ALWAYS = frozenset({names.JOBS, names.RUNNING, names.PROJECTS}) | {
 class _Look:
     """One look at Redis, and what came of it."""
 
-    def __init__(self, store: Store, records: Records, census: Census, position: bytes) -> None:
+    def __init__(
+        self, inspector: Inspector, records: Records, census: Census, position: bytes
+    ) -> None:
         self.damage = Damage()
         self.records = records
         self.sizes = census.sizes(records)
         self._census = census
-        self._inspector = store.inspector()
+        self._inspector = inspector
         self._position = position
         self._suspects: set[bytes] = set()
         """Indexes of another size than they must be."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,10 +12,11 @@ from jobcache.numbers import read_float, read_int, read_position
 from jobcache.schema import keys as names
 from jobcache.schema.index import Entry
 from jobcache.schema.keys import Keys
-from jobcache.schema.meta import fresh_since
+from jobcache.schema.meta import REQUEST_POSITION, fresh_since
 from jobcache.schema.steps import steps
 from jobcache.schema.streams import newest_command, newest_position
 from jobcache_refresher.publish.server import Server
+from jobcache_refresher.publish.store import Store
 
 T = TypeVar("T")
 
@@ -81,17 +82,17 @@ class Inspector:
     Args:
         server: where they lie.
         keys: their names.
-        run: runs a fenced script on lease, meta and further keys.
-        write: the same for one that writes, and so makes the generation grow.
+        store: runs fenced scripts on them.
     """
 
-    def __init__(
-        self, server: Server, keys: Keys, run: Callable[..., Any], write: Callable[..., None]
-    ) -> None:
+    def __init__(self, server: Server, keys: Keys, store: Store) -> None:
         self._server = server
         self._keys = keys
-        self._run = run
-        self._write = write
+        self._store = store
+
+    def request_position(self) -> bytes:
+        """Id of the last request that was taken into account; empty for none, and for one that cannot be."""
+        return self.known_request(self._store.field(REQUEST_POSITION) or b"")
 
     def inspect(
         self, position: bytes, indexes: Sequence[bytes] = (), jobs: Sequence[Expectation] = ()
@@ -107,7 +108,7 @@ class Inspector:
             args += [names.job_key(job.path), len(job.entries)]
             for entry in job.entries:
                 args += [entry.key, entry.member]
-        seen = self._run("inspect", (keys.requests, keys.changes, keys.tombstones), args)
+        seen = self._store.run("inspect", (keys.requests, keys.changes, keys.tombstones), args)
         (completed_at, stale_after, chips), wrong, deleted, ending, sizes, standings = seen
         return Inspection(
             fresh_since(read_float(completed_at), read_float(stale_after)),
@@ -183,16 +184,16 @@ class Inspector:
         """Remove members of indexes; an entry is an index and a member."""
         for some in steps(entries, KEYS_PER_STEP):
             flat = [part for entry in some for part in entry]
-            self._write("prune", (), (self._keys.prefix, len(some), *flat))
+            self._store.write("prune", (), (self._keys.prefix, len(some), *flat))
 
     def drop(self, suffixes: Iterable[bytes]) -> None:
         """Remove whole keys, named without their prefix."""
         for some in steps(suffixes, KEYS_PER_STEP):
-            self._write("clear", (), [self._keys.full(suffix) for suffix in some])
+            self._store.write("clear", (), [self._keys.full(suffix) for suffix in some])
 
     def recount(self) -> None:
         """Have the active chips summed anew."""
-        self._write("recount", (self._keys.running,), (self._keys.full(names.JOB_PREFIX),))
+        self._store.write("recount", (self._keys.running,), (self._keys.full(names.JOB_PREFIX),))
 
 
 def _read_standing(job: Expectation, reply: list[Any]) -> Standing:

@@ -9,8 +9,7 @@ from typing import Any, TypeAlias
 
 from redis.exceptions import NoScriptError, ResponseError
 
-from jobcache.queries.query import Command
-from jobcache.schema.scripts import Script
+from jobcache.schema.scripts import Command, Script
 from jobcache.transport.connect import make_pool
 from jobcache.transport.endpoint import Endpoint
 

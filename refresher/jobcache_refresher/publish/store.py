@@ -20,7 +20,6 @@ from jobcache.schema.index import Listing, format_score, listing_args, listings
 from jobcache.schema.keys import SCHEMA_VERSION, Keys
 from jobcache.schema.steps import steps
 from jobcache.schema.streams import CHANGES_CAP
-from jobcache_refresher.audit.inspection import Inspector
 from jobcache_refresher.publish.diff import Operation
 from jobcache_refresher.publish.follower import record_of
 from jobcache_refresher.publish.lease import Lease
@@ -131,7 +130,7 @@ class Store:
         )
         self._epoch = self._known = epoch
         for some in self._leftovers():
-            self._write("clear", (), some)
+            self.write("clear", (), some)
 
     def start_scan(self) -> ScanStart:
         """Begin a scan: note where the cache stands, and leave out generations that readers may know.
@@ -141,7 +140,7 @@ class Store:
         """
         leap = LEAP if self._may_have_lost_writes else 0
         self._may_have_lost_writes = False
-        generation, written, now = self._run("stand", (), (leap, SCHEMA_VERSION))
+        generation, written, now = self.run("stand", (), (leap, SCHEMA_VERSION))
         if generation < self._generation or written < self._written:
             raise EpochError(f"the cache went back to generation {generation}")
         self._generation = generation + leap
@@ -191,7 +190,7 @@ class Store:
 
     def _apply_step(self, args: list[bytes | str | int]) -> Callable[[], Any]:
         # No closure, which a frame would hold that is emptied.
-        return partial(self._run, "apply", (self._keys.changes, self._keys.tombstones), args)
+        return partial(self.run, "apply", (self._keys.changes, self._keys.tombstones), args)
 
     def _outcomes(self, operations: list[Operation], step: Pending[Any]) -> Iterator[Outcome]:
         generation, before, verdicts = step.result()
@@ -203,7 +202,7 @@ class Store:
     def complete(self, start: ScanStart, stale_after: float, fields: Mapping[str, str]) -> float:
         """Declare the scan that began at ``start`` complete; returns when, in epoch seconds of the server."""
         keys = self._keys
-        generation, before, completed_at = self._run(
+        generation, before, completed_at = self.run(
             "complete",
             (keys.tombstones, keys.running, keys.jobs),
             (start.generation, repr(stale_after), keys.full(names.JOB_PREFIX), *_flat(fields)),
@@ -223,7 +222,7 @@ class Store:
 
     def report(self, fields: Mapping[str, str]) -> None:
         """Set fields of ``meta`` between two completed scans; an empty value removes one."""
-        self._run("report", (), _flat(fields))
+        self.run("report", (), _flat(fields))
 
     def reload(self, path: bytes) -> Record | None:
         """One job as Redis holds it."""
@@ -238,21 +237,19 @@ class Store:
         """One field of ``meta`` that holds a number; None when there is none."""
         return read_float(self.field(name))
 
-    def request_position(self) -> bytes:
-        """Id of the last request that was taken into account; empty for none, and for one that cannot be."""
-        return self.inspector().known_request(self.field(meta.REQUEST_POSITION) or b"")
-
-    def inspector(self) -> Inspector:
-        """Who looks at the same keys."""
-        return Inspector(self._server, self._keys, self._run, self._write)
-
-    def _write(
+    def write(
         self, script: str, keys: Iterable[bytes], args: Iterable[bytes | str | float]
     ) -> None:
-        generation, before = self._run(script, keys, args)
+        """Run a fenced script that writes, and so makes the generation grow."""
+        generation, before = self.run(script, keys, args)
         self._advance(generation, before)
 
-    def _run(self, script: str, keys: Iterable[bytes], args: Iterable[bytes | str | float]) -> Any:
+    def run(self, script: str, keys: Iterable[bytes], args: Iterable[bytes | str | float]) -> Any:
+        """Run a fenced script: on lease, ``meta`` and further keys, with the lease's value, the epoch and others.
+
+        Raises:
+            FencedError, EpochError: the cache is no longer this refresher's, or no longer the one it knew.
+        """
         if not self._epoch:
             raise EpochError("no epoch was begun")
         try:
