@@ -19,8 +19,8 @@ from jobcache.models import (
     ProjectSummary,
 )
 from jobcache.queries import changes, freshness, job, listing, running, totals, writes
-from jobcache.queries.answer import Answer, Query
-from jobcache.queries.query import Plan
+from jobcache.queries.answer import Answer, Reader
+from jobcache.queries.query import Query
 from jobcache.transport.aiopool import AsyncPool
 from jobcache.transport.attempt import FAILURES
 from jobcache.transport.connect import make_async_pool
@@ -195,20 +195,20 @@ class AsyncJobCache:
 
     # I/O
 
-    async def _read(self, query: Query[T], *args: Any) -> T:
+    async def _read(self, query: Reader[T], *args: Any) -> T:
         here = self._here.get()
         pool = here.pool()
         return await perform(pool, here.executor.read(query, args, self._last, pool.drop))
 
-    async def _write(self, plan: Plan[Answer[T]]) -> T:
+    async def _write(self, query: Query[Answer[T]]) -> T:
         here = self._here.get()
         pool = here.pool()
-        return await perform(pool, here.executor.write(plan, self._last, pool.drop))
+        return await perform(pool, here.executor.write(query, self._last, pool.drop))
 
-    async def _answer(self, plan: Plan[T]) -> T:
+    async def _answer(self, query: Query[T]) -> T:
         here = self._here.get()
         pool = here.pool()
-        return await perform(pool, here.executor.run(plan, pool.drop))
+        return await perform(pool, here.executor.run(query, pool.drop))
 
 
 async def perform(pool: AsyncPool, execution: Execution[T]) -> T:

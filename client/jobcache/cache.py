@@ -19,8 +19,8 @@ from jobcache.models import (
     ProjectSummary,
 )
 from jobcache.queries import changes, freshness, job, listing, running, totals, writes
-from jobcache.queries.answer import Answer, Query
-from jobcache.queries.query import Plan
+from jobcache.queries.answer import Answer, Reader
+from jobcache.queries.query import Query
 from jobcache.transport.attempt import FAILURES
 from jobcache.transport.connect import make_pool
 from jobcache.transport.execute import Exchange, Execution, Executor, LastAnswer, Observer, Sleep
@@ -263,17 +263,17 @@ class JobCache:
 
     # I/O
 
-    def _read(self, query: Query[T], *args: Any) -> T:
+    def _read(self, query: Reader[T], *args: Any) -> T:
         here = self._here.get()
         return here.perform(here.executor.read(query, args, self._last, here.close))
 
-    def _write(self, plan: Plan[Answer[T]]) -> T:
+    def _write(self, query: Query[Answer[T]]) -> T:
         here = self._here.get()
-        return here.perform(here.executor.write(plan, self._last, here.close))
+        return here.perform(here.executor.write(query, self._last, here.close))
 
-    def _answer(self, plan: Plan[T]) -> T:
+    def _answer(self, query: Query[T]) -> T:
         here = self._here.get()
-        return here.perform(here.executor.run(plan, here.close))
+        return here.perform(here.executor.run(query, here.close))
 
 
 class _Here:

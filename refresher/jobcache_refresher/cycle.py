@@ -20,7 +20,7 @@ from jobcache_refresher.ledger import Ledger, PathState
 from jobcache_refresher.overdue import NextScan
 from jobcache_refresher.publish.diff import Operation, diff
 from jobcache_refresher.publish.server import EpochError, FencedError
-from jobcache_refresher.publish.store import Outcome, ScanStart, Store
+from jobcache_refresher.publish.store import Applied, ScanStart, Store
 from jobcache_refresher.records import Record, Records
 from jobcache_refresher.scan.root import RootFaultError
 from jobcache_refresher.scan.scanner import Readings, Scan, Scanner
@@ -112,9 +112,9 @@ class Cycle:
         """Id of the last request that was taken into account; empty for none."""
         return self._inspector.request_position()
 
-    def in_doubt(self, paths: Iterable[bytes]) -> set[bytes]:
+    def unconfirmed(self, paths: Iterable[bytes]) -> set[bytes]:
         """Those of some paths that lack something which awaits a second observation."""
-        return self._scanner.in_doubt(paths)
+        return self._scanner.unconfirmed(paths)
 
     # A new leader, and a new epoch
 
@@ -278,18 +278,18 @@ class Cycle:
 
     def _apply(self, operations: Iterable[Operation], start: ScanStart) -> None:
         # Of a cache that nobody has seen, nobody awaits news.
-        for outcome in self._store.apply(operations, start, announce=not self.is_building):
-            self._note(outcome)
+        for applied in self._store.apply(operations, start, announce=not self.is_building):
+            self._note(applied)
 
-    def _note(self, outcome: Outcome) -> None:
-        operation = outcome.operation
-        if outcome.verdict != "ok":
+    def _note(self, applied: Applied) -> None:
+        operation = applied.operation
+        if applied.verdict != "ok":
             self._ledger.mark_conflict(operation.path)
             return
         if operation.visible:
             self._status.changes[operation.kind] += 1
         if operation.fields:
-            self._ledger.publish(operation.path, Record(operation.fields, outcome.revision))
+            self._ledger.publish(operation.path, Record(operation.fields, applied.revision))
         else:
             self._ledger.drop(operation.path)
             self._scanner.forget(operation.path)
@@ -335,8 +335,8 @@ class Cycle:
             raise EpochError(f"the cache differs from what was published: {damage.summary}")
         if damage:
             self._status.repairs += damage.count
-            for outcome in self._auditor.repair(damage, start):
-                self._note(outcome)
+            for applied in self._auditor.repair(damage, start):
+                self._note(applied)
             self._resolve_conflicts()
 
     def _prove_whole(self, start: ScanStart) -> None:

@@ -9,7 +9,7 @@ from jobcache.ids import JobId
 from jobcache.models import JobStatus
 from jobcache.schema import keys as names
 from jobcache.schema.index import Entry, all_entries, index_entries, listings
-from jobcache.schema.job import CHIPS, decode_standing
+from jobcache.schema.job import CHIPS, decode_indexed_fields
 from jobcache_refresher.records import Fields, Records
 
 MOVES = 1000
@@ -21,10 +21,10 @@ _RUNNING = JobStatus.RUNNING.value.encode()
 
 def entries_of(path: bytes, fields: Fields) -> list[Entry]:
     """Every member that a published job has in an index or a list of names."""
-    return all_entries(JobId.from_path(path), decode_standing(fields))
+    return all_entries(JobId.from_path(path), decode_indexed_fields(fields))
 
 
-class Census:
+class ExpectedSizes:
     """How many members every index and every list of names must have, kept up as records come and go.
 
     It is counted when it is first asked for, and nothing is kept up before.
@@ -114,7 +114,7 @@ class Census:
 
     def _note_running(self, path: bytes, fields: Fields | None) -> None:
         if fields is not None and fields[_STATUS] == _RUNNING:
-            beat = decode_standing(fields).heartbeat_at
+            beat = decode_indexed_fields(fields).heartbeat_at
             if beat is not None:
                 self._running[path] = beat, int(fields.get(CHIPS, b"0"))
                 return
@@ -125,7 +125,7 @@ class Census:
 
 
 def _indexed(path: bytes, fields: Fields) -> Iterable[Entry]:
-    return index_entries(JobId.from_path(path), decode_standing(fields))
+    return index_entries(JobId.from_path(path), decode_indexed_fields(fields))
 
 
 def _add_to(sizes: dict[bytes, int], key: bytes, count: int) -> None:

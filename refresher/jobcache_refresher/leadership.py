@@ -218,7 +218,7 @@ class Leadership:
         except BaseException:
             self._work.failed(item)
             raise
-        self._work.done(item, believed=believed, in_doubt=self._cycle.in_doubt)
+        self._work.done(item, believed=believed, unconfirmed=self._cycle.unconfirmed)
 
     def _take_over(self) -> None:
         epoch = self._store.join()

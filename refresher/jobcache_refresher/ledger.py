@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
 
-from jobcache_refresher.expected import Census
+from jobcache_refresher.expected import ExpectedSizes
 from jobcache_refresher.records import Fields, Record, Records
 
 
@@ -35,7 +35,7 @@ class Ledger:
     def __init__(self) -> None:
         self.records: Records = {}
         """Every published job. To be read only; the methods keep the expected cardinalities in step with it."""
-        self.expected = Census()
+        self.expected = ExpectedSizes()
         """How many members each index must have."""
         self.is_current = False
         """Whether the records are those of the last completed scan, and nobody else can have led since."""

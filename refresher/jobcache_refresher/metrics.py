@@ -55,7 +55,7 @@ class StatusCollector(Collector):
         for name, text, value in (
             ("scans", "scans completed", status.scans),
             ("examined", "runs looked at", status.examined),
-            ("repairs", "findings in Redis that were mended in place", status.repairs),
+            ("repairs", "findings in Redis that were repaired in place", status.repairs),
             ("rebuilds", "times the cache was built anew, the first included", status.rebuilds),
             (
                 "leadership_lost",

@@ -37,7 +37,7 @@ class Status:
     examined: int = 0
     """Runs looked at."""
     repairs: int = 0
-    """Findings in Redis that were mended in place."""
+    """Findings in Redis that were repaired in place."""
     rebuilds: int = 0
     """How often the cache was built anew, the first time included."""
     changes: Counter[ChangeKind] = field(default_factory=Counter)

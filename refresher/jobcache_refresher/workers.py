@@ -58,7 +58,7 @@ def to_keep(error: BaseException) -> Any:
     return error.with_traceback(trace and trace.tb_next)
 
 
-class Outcome(Generic[Out]):
+class Pending(Generic[Out]):
     """What a call gave or raised, once it has; to be asked for once, since nothing of it is kept after that."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class Workers:
     def __init__(self, threads: int, name: str) -> None:
         self._threads = threads
         self._name = name
-        self._calls: SimpleQueue[tuple[Outcome[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._calls: SimpleQueue[tuple[Pending[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._started = 0
         self.calls = 0
         """Grows with every item that ``map`` has been through, about."""
@@ -107,16 +107,16 @@ class Workers:
         self._untried = 0
         """How many calls are made before the next trial."""
 
-    def submit(self, call: Callable[[], Out]) -> Outcome[Out]:
+    def submit(self, call: Callable[[], Out]) -> Pending[Out]:
         """Have a thread make a call."""
         if self._started < self._threads:
             self._started += 1
             threading.Thread(
                 target=self._work, name=f"{self._name}-{self._started}", daemon=True
             ).start()
-        outcome: Outcome[Out] = Outcome()
-        self._calls.put((outcome, call))
-        return outcome
+        pending: Pending[Out] = Pending()
+        self._calls.put((pending, call))
+        return pending
 
     def map(self, call: Callable[[In], Out], items: Sequence[In]) -> Iterator[Out]:
         """``call`` of each item, in order: by several threads if calls turn out to wait, else here and now."""
@@ -155,12 +155,12 @@ class Workers:
         window = self._threads * BATCH * AHEAD
         for start in range(0, len(items), window):
             some = items[start : start + window]
-            outcomes = [
+            results = [
                 self.submit(self._each(call, some[at : at + BATCH]))
                 for at in range(0, len(some), BATCH)
             ]
-            for outcome in outcomes:
-                yield from outcome.result()
+            for pending in results:
+                yield from pending.result()
 
     def close(self) -> None:
         """Let the threads go once they have done what they are doing."""
@@ -169,9 +169,9 @@ class Workers:
 
     def _work(self) -> None:
         while (item := self._calls.get()) is not None:
-            outcome, call = item
-            outcome.fill(call)
-            del item, outcome, call  # not kept while nothing is to be done
+            pending, call = item
+            pending.fill(call)
+            del item, pending, call  # not kept while nothing is to be done
 
     def _each(self, call: Callable[[In], Out], items: Sequence[In]) -> Callable[[], list[Out]]:
         def calls() -> list[Out]:

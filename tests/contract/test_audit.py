@@ -211,7 +211,7 @@ def test_little_is_mended_and_much_is_built_anew(
         rig.refresh(Scope.POLL)
         meta = rig.cache.meta()
         assert meta["epoch"] == epoch
-        assert meta["repaired"].startswith("mended: job 'p/g/n/r0' ")
+        assert meta["repaired"].startswith("repaired: job 'p/g/n/r0' ")
         change(rig, redis, ("DEL", "jobs"))
         rig.refresh(Scope.POLL)
         meta = rig.cache.meta()

@@ -500,7 +500,7 @@ class TestInvalidate:
         os.utime(directory / "metadata.json", (old, old))
         rig.refresh()
         run = rig.refresher.scanner.snapshot.runs["/".join(RUN).encode()]
-        assert run.settled
+        assert not run.racy
         write_raw(directory, json.dumps(metadata(status="failed")).encode())
         run.fingerprint = rig.refresher.tree.fingerprint(run.path, b"metadata.json")
         rig.refresh()
@@ -747,7 +747,7 @@ class TestMemo:
         write_run(rig.status_dir, RUN, status="failed")
         rig.refresh()
         rig.cache.list_all_jobs()
-        rig.cache._source.memo._jobs._young.clear()  # so that it takes a second step
+        rig.cache._source.parsed._jobs._young.clear()  # so that it takes a second step
         keys = rig.refresher.keys
 
         def rebuild() -> None:
@@ -768,7 +768,7 @@ class TestMemo:
             write_run(rig.status_dir, ("p", "g", "n", f"r{number}"))
         rig.refresh()
         first = rig.cache.list_all_jobs()
-        jobs = rig.cache._source.memo._jobs
+        jobs = rig.cache._source.parsed._jobs
         jobs._young.clear()
         assert rig.cache.list_all_jobs() == first
         jobs._young.clear()

@@ -39,17 +39,17 @@ class FaultyTree(Tree):
         self._strike(path + b"/" + name)
         return super().fingerprint(path, name, held)
 
-    def hold_directory(self, path: bytes) -> int:
+    def directory_descriptor(self, path: bytes) -> int:
         self._strike(path)
-        return super().hold_directory(path)
+        return super().directory_descriptor(path)
 
-    def hold_file(self, name: bytes, held: int) -> int:
+    def file_descriptor(self, name: bytes, held: int) -> int:
         self._strike(name)
-        return super().hold_file(name, held)
+        return super().file_descriptor(name, held)
 
-    def held_fingerprint(self, held: int) -> Fingerprint:
+    def descriptor_fingerprint(self, held: int) -> Fingerprint:
         self._strike(b"held")
-        return super().held_fingerprint(held)
+        return super().descriptor_fingerprint(held)
 
     def read_whole(
         self, path: bytes, name: bytes, cap: int, held: int | None = None

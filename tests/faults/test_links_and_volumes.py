@@ -14,7 +14,7 @@ from typing import Any, Self
 import pytest
 
 from jobcache import CacheState
-from jobcache_refresher.scan.root import RootGuard
+from jobcache_refresher.scan.root import RootCheck
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.tree import ElsewhereError, Tree
 from jobcache_refresher.settings import Settings
@@ -150,7 +150,7 @@ class TestSwappedForALink:
         outside = write_run(tmp_path / "outside", VICTIM, log="WANDB | url=https://x/y\n")
         tree = rig.refresher.tree
         branch = rig.status_dir.joinpath(*VICTIM)
-        held = tree.hold_directory("/".join(VICTIM).encode())
+        held = tree.directory_descriptor("/".join(VICTIM).encode())
         branch.rename(tmp_path / "away")
         branch.symlink_to(outside)
         (tmp_path / "away" / "output.log").write_text("WANDB | url=https://x/y\n")
@@ -322,7 +322,7 @@ class TestEntriesThatCannotBeLookedAt:
 
     def test_the_whole_root(self, status_dir: Path, failures: dict[str, int], error: int) -> None:
         write_run(status_dir, VICTIM)
-        guard = RootGuard(Tree(str(status_dir)), lambda: None)
+        guard = RootCheck(Tree(str(status_dir)), lambda: None)
         guard.look(set())
         failures["p"] = error
         assert guard.look({b"p"}).unknown == {b"p"}

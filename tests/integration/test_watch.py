@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from jobcache_refresher.triggers import dirty as dirty_module
-from jobcache_refresher.triggers import hints as lookout_module
+from jobcache_refresher.triggers import hints as hints_module
 from jobcache_refresher.triggers import inotify
 from jobcache_refresher.triggers.dirty import Dirty
-from jobcache_refresher.triggers.hints import Lookout
+from jobcache_refresher.triggers.hints import HintSource
 from jobcache_refresher.triggers.inotify import Watcher
 from jobcache_refresher.triggers.mounts import events_are_complete, fs_type_of
 from tests.trees import write_raw, write_run
@@ -529,7 +529,7 @@ def test_stopped_in_the_middle_of_a_storm(watched: Watched, status_dir: Path) ->
     assert took < 2
 
 
-# The lookout
+# The hint_source
 
 
 def local(path: Path) -> None:
@@ -538,9 +538,9 @@ def local(path: Path) -> None:
 
 
 def test_polling_watches_nothing(status_dir: Path) -> None:
-    lookout = Lookout(str(status_dir), "polling", lambda: None)
-    assert lookout.drain() == Dirty()
-    assert (lookout.mode, lookout.reason) == ("polling", "")
+    hint_source = HintSource(str(status_dir), "polling", lambda: None)
+    assert hint_source.drain() == Dirty()
+    assert (hint_source.mode, hint_source.reason) == ("polling", "")
     assert not [t.name for t in threading.enumerate() if t.name in THREADS]
 
 
@@ -548,15 +548,15 @@ def test_polling_watches_nothing(status_dir: Path) -> None:
 def test_events_on_a_local_disk(status_dir: Path, asked: str) -> None:
     local(status_dir)
     woken = threading.Event()
-    lookout = Lookout(str(status_dir), asked, woken.set)
+    hint_source = HintSource(str(status_dir), asked, woken.set)
     try:
-        assert lookout.drain() == Dirty(resync=True)
-        assert lookout.mode == "watchdog"
+        assert hint_source.drain() == Dirty(resync=True)
+        assert hint_source.mode == "watchdog"
         write_run(status_dir, NAMES)
         assert woken.wait(2)
-        assert lookout.drain()
+        assert hint_source.drain()
     finally:
-        lookout.close()
+        hint_source.close()
 
 
 @pytest.mark.parametrize("asked", ["watchdog", "auto"])
@@ -564,40 +564,40 @@ def test_events_on_a_local_disk(status_dir: Path, asked: str) -> None:
 def test_polling_where_events_are_not_complete(
     status_dir: Path, asked: str, fs_type: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookout_module, "fs_type_of", lambda path: fs_type)
-    lookout = Lookout(str(status_dir), asked, lambda: None)
-    assert lookout.drain() == Dirty()
-    assert lookout.mode == "polling"
-    assert lookout.reason
+    monkeypatch.setattr(hints_module, "fs_type_of", lambda path: fs_type)
+    hint_source = HintSource(str(status_dir), asked, lambda: None)
+    assert hint_source.drain() == Dirty()
+    assert hint_source.mode == "polling"
+    assert hint_source.reason
 
 
 def test_falls_back_when_the_root_is_lost_and_watches_again_when_it_is_back(
     status_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     local(status_dir)
-    monkeypatch.setattr(lookout_module, "RETRY", 0.05)
-    lookout = Lookout(str(status_dir), "watchdog", lambda: None)
+    monkeypatch.setattr(hints_module, "RETRY", 0.05)
+    hint_source = HintSource(str(status_dir), "watchdog", lambda: None)
     try:
-        assert lookout.drain().resync
+        assert hint_source.drain().resync
         status_dir.rmdir()
-        assert lookout.drain() == Dirty(resync=True)
-        assert lookout.mode == "polling"
-        assert "status_dir=" in lookout.reason
+        assert hint_source.drain() == Dirty(resync=True)
+        assert hint_source.mode == "polling"
+        assert "status_dir=" in hint_source.reason
         time.sleep(0.06)
-        assert lookout.drain() == Dirty()
-        assert "No such file" in lookout.reason
+        assert hint_source.drain() == Dirty()
+        assert "No such file" in hint_source.reason
         status_dir.mkdir()
         time.sleep(0.06)
-        assert lookout.drain() == Dirty(resync=True)
-        assert (lookout.mode, lookout.reason) == ("watchdog", "")
+        assert hint_source.drain() == Dirty(resync=True)
+        assert (hint_source.mode, hint_source.reason) == ("watchdog", "")
     finally:
-        lookout.close()
+        hint_source.close()
 
 
 def test_says_so_without_watchdog(status_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     local(status_dir)
     monkeypatch.delitem(sys.modules, "jobcache_refresher.triggers.inotify")
     monkeypatch.setitem(sys.modules, "watchdog.observers.inotify_c", None)
-    lookout = Lookout(str(status_dir), "watchdog", lambda: None)
-    assert lookout.drain() == Dirty()
-    assert lookout.reason.startswith("watchdog cannot be used: ")
+    hint_source = HintSource(str(status_dir), "watchdog", lambda: None)
+    assert hint_source.drain() == Dirty()
+    assert hint_source.reason.startswith("watchdog cannot be used: ")

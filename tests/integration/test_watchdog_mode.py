@@ -18,7 +18,7 @@ from jobcache import JobCache
 from jobcache_refresher import Refresher
 from jobcache_refresher.scan.scanner import Scan, Scanner
 from jobcache_refresher.scan.tree import Directory, Tree
-from jobcache_refresher.triggers import hints as lookout_module
+from jobcache_refresher.triggers import hints as hints_module
 from jobcache_refresher.triggers.mounts import events_are_complete, fs_type_of
 from tests.servers import RunningServer
 from tests.trees import Names, delete_run, write_run
@@ -138,7 +138,7 @@ def test_a_mass_deletion_is_held_although_events_show_it_bit_by_bit(
         assert meta(valkey, namespace, "state") == "degraded"
 
 
-def test_what_stays_in_doubt_is_not_looked_for_without_end(
+def test_what_stays_unconfirmed_is_not_looked_for_without_end(
     valkey: RunningServer, status_dir: Path, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scans = 0
@@ -196,7 +196,7 @@ def test_18000_runs_made_by_four_writers(
 def test_polls_and_says_why_where_events_are_not_complete(
     valkey: RunningServer, status_dir: Path, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookout_module, "fs_type_of", lambda path: "fuse.juicefs")
+    monkeypatch.setattr(hints_module, "fs_type_of", lambda path: "fuse.juicefs")
     with running(valkey, status_dir, namespace, mode="watchdog", poll_interval=0.1) as cache:
         assert meta(valkey, namespace, "mode") == "polling"
         assert meta(valkey, namespace, "mode_reason").endswith("fuse.juicefs")
@@ -207,7 +207,7 @@ def test_polls_and_says_why_where_events_are_not_complete(
 def test_a_root_that_vanished_is_watched_again_when_it_is_back(
     valkey: RunningServer, status_dir: Path, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookout_module, "RETRY", 0.2)
+    monkeypatch.setattr(hints_module, "RETRY", 0.2)
     write_run(status_dir, ("p", "g", "n", "r"))
     with running(valkey, status_dir, namespace, mode="watchdog", poll_interval=0.1) as cache:
         status_dir.rename(status_dir.parent / "away")

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from jobcache import HardwareInfo, JobId, JobMetadata, JobStatus, jsontext
-from jobcache.schema.job import ParsedJob, Vantage
+from jobcache.schema.job import AsOf, ParsedJob
 from jobcache.web.answers import show_job
 from tests.unit.encoding import values_of
 
@@ -29,7 +29,7 @@ JOB = JobMetadata(
     config={"a": [1, {"b": 2}]},
     hardware=HardwareInfo(chip="h100", total_chips=8, hosts=["x"]),
 )
-VANTAGE = Vantage("/s", 0.0)
+VANTAGE = AsOf("/s", 0.0)
 
 
 def parsed(job: JobMetadata = JOB, log_scanned: int | None = 1) -> ParsedJob:
@@ -171,7 +171,7 @@ def test_without_a_log_there_is_no_path_to_one() -> None:
 def test_another_status_directory() -> None:
     job = parsed()
     assert job.build(VANTAGE).metadata_path == "/s/p/g/n/r/metadata.json"
-    moved = job.build(Vantage("/t", 0.0))
+    moved = job.build(AsOf("/t", 0.0))
     assert (moved.metadata_path, moved.log_path) == (
         "/t/p/g/n/r/metadata.json",
         "/t/p/g/n/r/output.log",
@@ -180,7 +180,7 @@ def test_another_status_directory() -> None:
 
 @pytest.mark.parametrize("since", [0.0, float("-inf")])
 def test_a_running_job_without_a_readable_heartbeat_is_stale(since: float) -> None:
-    assert parsed().build(Vantage("/s", since)).is_stale
+    assert parsed().build(AsOf("/s", since)).is_stale
 
 
 def test_a_job_that_ended_is_not_stale() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobcache import JobStatus
-from jobcache_refresher.expected import Census, entries_of
+from jobcache_refresher.expected import ExpectedSizes, entries_of
 from jobcache_refresher.records import Fields, Record, Records
 
 NAMES = st.sampled_from([b"p", b"q", b"-", b"\xff"])
@@ -26,9 +26,9 @@ FIELDS = st.none() | st.builds(
 CHANGES = st.lists(st.tuples(PATHS, FIELDS), max_size=30)
 
 
-def change(records: Records, census: Census, path: bytes, fields: Fields | None) -> None:
+def change(records: Records, expected: ExpectedSizes, path: bytes, fields: Fields | None) -> None:
     known = records.pop(path, None)
-    census.move(path, known.fields if known else None, fields)
+    expected.move(path, known.fields if known else None, fields)
     if fields is not None:
         records[path] = Record(fields, b"1")
 
@@ -48,21 +48,21 @@ def test_sizes_and_chips(
     since: float,
 ) -> None:
     records: Records = {}
-    census = Census()
+    expected = ExpectedSizes()
     for path, fields in before:
-        change(records, census, path, fields)
-    assert census.sizes(records) == by_hand(records)
+        change(records, expected, path, fields)
+    assert expected.sizes(records) == by_hand(records)
     for path, fields in after:
-        change(records, census, path, fields)
-    assert census.sizes(records) == by_hand(records)
+        change(records, expected, path, fields)
+    assert expected.sizes(records) == by_hand(records)
     fresh = {
         path: 8
         for path, record in records.items()
         if record.fields[b"status"] == b"running"
         and float(record.fields.get(b"heartbeat_at", b"-1")) >= since
     }
-    assert census.chips(since, ()) == sum(fresh.values())
-    assert census.chips(since, fresh.keys()) == 0
+    assert expected.chips(since, ()) == sum(fresh.values())
+    assert expected.chips(since, fresh.keys()) == 0
 
 
 @given(CHANGES, st.sets(PATHS))
@@ -70,9 +70,9 @@ def test_the_share_of_some(changes: list[tuple[bytes, Fields | None]], some: set
     """Without them, the indexes are as large as those of the others."""
     records: Records = {}
     for path, fields in changes:
-        change(records, Census(), path, fields)
-    census = Census()
-    sizes, share = census.sizes(records), census.share(records, some)
+        change(records, ExpectedSizes(), path, fields)
+    expected = ExpectedSizes()
+    sizes, share = expected.sizes(records), expected.share(records, some)
     others = {path: record for path, record in records.items() if path not in some}
     for key, size in sizes.items():
         if not key.startswith((b"projects", b"groups:")):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from jobcache import HardwareInfo, JobId, JobMetadata, JobStatus, jsontext
 from jobcache.ids import decode_name, decode_names, encode_name
-from jobcache.schema.job import JOB_FIELDS, Vantage, parse_job
+from jobcache.schema.job import JOB_FIELDS, AsOf, parse_job
 from tests.trees import shown_value
 from tests.unit.encoding import values_of
 
@@ -53,7 +53,7 @@ def test_nothing_is_lost(job: JobMetadata) -> None:
     assert JobId.from_path(job.id.path) == job.id
     again = parse_job(JobId.from_path(job.id.path), values_of(job, log_scanned=0))
     assert again is not None
-    found = again.build(Vantage("/s", math.inf))
+    found = again.build(AsOf("/s", math.inf))
     assert found.metadata_path == f"/s/{again.path}/metadata.json"
     assert found.stale is (job.status is JobStatus.RUNNING)
     nothing = {"metadata_path": None, "log_path": None, "stale": None}

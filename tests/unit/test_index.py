@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jobcache import ConfigError, JobId, JobStatus
 from jobcache.schema import keys
-from jobcache.schema.index import Standing, filter_indexes, index_entries, listings
+from jobcache.schema.index import IndexedFields, filter_indexes, index_entries, listings
 from jobcache.schema.keys import KEY_TABLE, Keys
 from jobcache.schema.scripts import read_jobs_script, read_script, write_script
 from jobcache_refresher.publish.scripts import fenced_script, lease_script
@@ -34,7 +34,7 @@ def test_every_key_of_a_job_is_in_the_table_once(
     project: str, group: str, name: str, run_id: str, status: JobStatus
 ) -> None:
     job = JobId(project, group, name, run_id)
-    written = {entry.key for entry in index_entries(job, Standing(status, 1.0, 2.0))}
+    written = {entry.key for entry in index_entries(job, IndexedFields(status, 1.0, 2.0))}
     written |= {listing.listing for listing in listings(job)} | {keys.job_key(job.path)}
     for key in written:
         matching = [row for row in KEY_TABLE if pattern(row.key).fullmatch(key.decode())]
@@ -46,8 +46,8 @@ def test_no_name_reaches_into_another_key(names: list[tuple[str, str, str, str]]
     """Two jobs share an index exactly if they share what it is of."""
     first, second = (JobId(*one) for one in names)
     shared = {
-        entry.key for entry in index_entries(first, Standing(JobStatus.RUNNING, 1.0, 1.0))
-    } & {entry.key for entry in index_entries(second, Standing(JobStatus.RUNNING, 1.0, 1.0))}
+        entry.key for entry in index_entries(first, IndexedFields(JobStatus.RUNNING, 1.0, 1.0))
+    } & {entry.key for entry in index_entries(second, IndexedFields(JobStatus.RUNNING, 1.0, 1.0))}
     same_project, same_group = first.project == second.project, first.group == second.group
     assert (keys.project_index(first.project) in shared) == same_project
     assert (keys.running_index(first.project) in shared) == same_project
@@ -64,7 +64,7 @@ def test_filters_name_indexes_that_jobs_stand_in_once(
     project: str | None, group: str | None, status: JobStatus | None
 ) -> None:
     for own in JobStatus:
-        entries = index_entries(JobId("p", "g", "n", "r"), Standing(own, 1.0, 1.0))
+        entries = index_entries(JobId("p", "g", "n", "r"), IndexedFields(own, 1.0, 1.0))
         standing = [entry.key for entry in entries]
         hits = sum(standing.count(index) for index in filter_indexes(project, group, status))
         assert hits == (1 if status in {None, own} else 0)
@@ -74,10 +74,10 @@ def test_only_running_jobs_are_indexed_by_heartbeat() -> None:
     job = JobId("p", "g", "n", "r")
     entries = {
         entry.key: entry.score
-        for entry in index_entries(job, Standing(JobStatus.RUNNING, 1.0, None))
+        for entry in index_entries(job, IndexedFields(JobStatus.RUNNING, 1.0, None))
     }
     assert entries[keys.RUNNING] == float("-inf")
-    ended = {entry.key for entry in index_entries(job, Standing(JobStatus.FAILED, 1.0, 2.0))}
+    ended = {entry.key for entry in index_entries(job, IndexedFields(JobStatus.FAILED, 1.0, 2.0))}
     assert keys.RUNNING not in ended
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobcache import JobMetadata, JobStatus
-from jobcache.queries.parsed import KnownAnswer, Memo
+from jobcache.queries.parsed_jobs import KnownAnswer, ParsedJobCache
 from jobcache.schema.job import ParsedJob
 from tests.unit.encoding import values_of
 
@@ -22,7 +22,7 @@ def parsed(job: JobMetadata = JOB) -> ParsedJob:
 
 class TestMemo:
     def test_good_for_one_revision_of_one_epoch_only(self) -> None:
-        memo, job = Memo(1 << 20), parsed()
+        memo, job = ParsedJobCache(1 << 20), parsed()
         memo.put(b"p", b"e", b"7", job)
         assert memo.get(b"p", b"e", b"7") is job
         assert memo.get(b"p", b"e", b"8") is None
@@ -33,7 +33,7 @@ class TestMemo:
 
     def test_threads_in_two_epochs_do_not_mix_them_up(self) -> None:
         """One is still reading when another has met a new epoch, in which revisions begin anew."""
-        memo, old, new = Memo(1 << 20), parsed(), parsed()
+        memo, old, new = ParsedJobCache(1 << 20), parsed(), parsed()
         memo.put(b"p", b"new", b"7", new)
         memo.put(b"p", b"old", b"7", old)
         assert memo.get(b"p", b"new", b"7") is not old
@@ -44,7 +44,7 @@ class TestMemo:
 
     def test_bounded_and_the_used_stay(self) -> None:
         size = parsed().size
-        memo = Memo(size * 20)
+        memo = ParsedJobCache(size * 20)
         memo.put(b"used", b"e", b"1", parsed())
         for number in range(200):
             memo.put(b"%d" % number, b"e", b"1", parsed())
@@ -53,7 +53,7 @@ class TestMemo:
         assert 1 <= kept <= 22
 
     def test_answers_are_bounded(self) -> None:
-        memo = Memo(8000)
+        memo = ParsedJobCache(8000)
         for number in range(1000):
             memo.note_answer(number, KnownAnswer(b"e", 7, number), 100)
             assert memo.known_answer(number) == KnownAnswer(b"e", 7, number)
@@ -63,7 +63,7 @@ class TestMemo:
         assert memo.known_answer("large") is None
 
     def test_none_at_all(self) -> None:
-        memo = Memo(0)
+        memo = ParsedJobCache(0)
         memo.put(b"p", b"e", b"1", parsed())
         memo.note_answer("query", KnownAnswer(b"e", 7, "found"), 1)
         assert memo.get(b"p", b"e", b"1") is None

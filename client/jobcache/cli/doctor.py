@@ -1,4 +1,4 @@
-"""Whether the keys of a namespace agree with each other, found out from Redis alone, as plans that only read.
+"""Whether the keys of a namespace agree with each other, found out from Redis alone, as queries that only read.
 
 Others write meanwhile. So nothing is a finding that is not seen in one step of the server: a job with its index entries
 at one revision, a member of an index with the job it stands for, a sum at one generation.
@@ -18,13 +18,13 @@ from jobcache.ids import JobId, decode_name
 from jobcache.models import JobStatus
 from jobcache.numbers import read_float, read_int, read_position
 from jobcache.queries.freshness import meta
-from jobcache.queries.query import Ask, Pause, Plan, Run, Step
+from jobcache.queries.query import Ask, Pause, Query, Run, Step
 from jobcache.queries.source import Source
 from jobcache.schema import keys as names
 from jobcache.schema import meta as fields
 from jobcache.schema.header import Header
 from jobcache.schema.index import Entry, all_entries, listings
-from jobcache.schema.job import CHIPS, REV, decode_standing
+from jobcache.schema.job import CHIPS, REV, decode_indexed_fields
 from jobcache.schema.scripts import Script, load_script
 from jobcache.schema.steps import steps
 from jobcache.schema.streams import AUDIT, request_command
@@ -98,7 +98,7 @@ def examine(
     *,
     every_key: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Plan[Report]:
+) -> Query[Report]:
     """Examine a namespace. However much it holds, the deadline is for each step.
 
     Args:
@@ -116,7 +116,7 @@ def _ask(*command: bytes | str | int) -> Ask:
     return Ask(command, renews=True)
 
 
-def request_audit(source: Source, timeout: float) -> Plan[dict[str, str]]:
+def request_audit(source: Source, timeout: float) -> Query[dict[str, str]]:
     """Have the refresher compare and repair everything; returns what ``meta`` says then.
 
     Raises:
@@ -148,7 +148,7 @@ class _Examination:
         """Lists of names, and the names that the examined jobs keep in them."""
         self._looked_at: set[bytes] = set()
 
-    def perform(self, every_key: bool) -> Plan[Report]:
+    def perform(self, every_key: bool) -> Query[Report]:
         report = self._report
         kind = yield _ask(b"TYPE", self._keys.meta)
         if kind not in {b"hash", b"none"}:
@@ -420,7 +420,7 @@ def _entries(path: bytes, standing: _Standing) -> list[Entry]:
     if not standing.fields or REV not in standing.fields:
         return []
     try:
-        return all_entries(JobId.from_path(path), decode_standing(standing.fields))
+        return all_entries(JobId.from_path(path), decode_indexed_fields(standing.fields))
     except (KeyError, ValueError):
         return []
 

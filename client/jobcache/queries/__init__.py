@@ -1,1 +1,1 @@
-"""Every call as a plan: what is asked of the server and how the reply reads, without the I/O."""
+"""Every call as a query: what is asked of the server and how the reply reads, without the I/O."""

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from jobcache.models import CacheState, Freshness, JobMetadata
-from jobcache.queries.query import Plan
-from jobcache.schema.job import ParsedJob, Vantage
+from jobcache.queries.query import Query
+from jobcache.schema.job import AsOf, ParsedJob
 
 T = TypeVar("T")
 
 
-class Stamp(Protocol):
+class AnswerMetadata(Protocol):
     """The header of a new answer, or of an old one that stands in for it."""
 
     @property
@@ -21,7 +21,7 @@ class Stamp(Protocol):
         """Which build of the cache it is from."""
 
     @property
-    def vantage(self) -> Vantage:
+    def as_of(self) -> AsOf:
         """From where the answer's jobs are looked at."""
 
     @property
@@ -30,11 +30,11 @@ class Stamp(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class OldStamp:
+class StaleMetadata:
     """That of an answer that is given again, since there is no new one."""
 
-    first: Stamp
-    """Its stamp when it was new."""
+    first: AnswerMetadata
+    """Its metadata when it was new."""
     since: float
     """Seconds since then."""
     why: str
@@ -42,17 +42,17 @@ class OldStamp:
 
     @property
     def epoch(self) -> bytes:
-        """As ``Stamp``."""
+        """As ``AnswerMetadata``."""
         return self.first.epoch
 
     @property
-    def vantage(self) -> Vantage:
-        """As ``Stamp``: stale is judged as of the answer's scan, and not by how long it has been kept."""
-        return self.first.vantage
+    def as_of(self) -> AsOf:
+        """As ``AnswerMetadata``: stale is judged as of the answer's scan, and not by how long it has been kept."""
+        return self.first.as_of
 
     @property
     def freshness(self) -> Freshness:
-        """As ``Stamp``; the age has grown since."""
+        """As ``AnswerMetadata``; the age has grown since."""
         first = self.first.freshness
         return first.model_copy(
             update={
@@ -72,9 +72,9 @@ ANSWER_OVERHEAD = 2000
 class Answer(Generic[T]):
     """What a call returns, and how fresh it is."""
 
-    build: Callable[[Stamp], T]
-    """Makes the value under a stamp; each time one that shares nothing that can be changed."""
-    header: Stamp
+    build: Callable[[AnswerMetadata], T]
+    """Makes the value under a metadata; each time one that shares nothing that can be changed."""
+    header: AnswerMetadata
     jobs: Sequence[ParsedJob] = ()
     """What ``build`` holds on to."""
 
@@ -89,16 +89,16 @@ class Answer(Generic[T]):
         return ANSWER_OVERHEAD + sum(job.size for job in self.jobs)
 
     @classmethod
-    def of(cls, jobs: Sequence[ParsedJob], header: Stamp) -> Answer[list[JobMetadata]]:
+    def of(cls, jobs: Sequence[ParsedJob], header: AnswerMetadata) -> Answer[list[JobMetadata]]:
         """A listing of jobs."""
-        return Answer(lambda stamp: build(jobs, stamp), header, jobs)
+        return Answer(lambda metadata: build(jobs, metadata), header, jobs)
 
 
-Query: TypeAlias = Callable[..., Plan[Answer[T]]]
+Reader: TypeAlias = Callable[..., Query[Answer[T]]]
 """A call that reads: takes the source and the caller's arguments."""
 
 
-def build(jobs: Iterable[ParsedJob], stamp: Stamp) -> list[JobMetadata]:
+def build(jobs: Iterable[ParsedJob], metadata: AnswerMetadata) -> list[JobMetadata]:
     """The models that a caller gets."""
-    vantage = stamp.vantage
-    return [job.build(vantage) for job in jobs]
+    as_of = metadata.as_of
+    return [job.build(as_of) for job in jobs]

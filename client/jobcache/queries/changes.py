@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from jobcache.ids import JobId
 from jobcache.models import Change, ChangeKind
 from jobcache.numbers import read_position
-from jobcache.queries.query import Pause, Plan, Run
+from jobcache.queries.query import Pause, Query, Run
 from jobcache.queries.source import Source
 from jobcache.schema.header import Header
 from jobcache.schema.scripts import read_script
@@ -22,7 +22,7 @@ CLOCKS_APART = 5.0
 
 
 class Feed:
-    """A reader's place in the feed. A position is ``<epoch>/<stream id>``, opaque to callers."""
+    """A reader's ref in the feed. A position is ``<epoch>/<stream id>``, opaque to callers."""
 
     def __init__(self, source: Source, since: str | None, wait: float | None) -> None:
         self._source = source
@@ -34,7 +34,7 @@ class Feed:
         if since is not None and read_position(self._position) is None:
             raise ValueError(f"since={since!r}: pass the position of a change, unchanged")
 
-    def next_batch(self) -> Plan[list[Change] | None]:
+    def next_batch(self) -> Query[list[Change] | None]:
         """The next changes, at least one; None when there were none for as long as the reader waits."""
         keys = self._source.keys
         waited, passed_over = 0.0, False

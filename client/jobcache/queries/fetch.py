@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from jobcache.errors import CacheUnavailable
 from jobcache.ids import JobId
-from jobcache.queries.parsed import Memo
-from jobcache.queries.query import Plan, Run
+from jobcache.queries.parsed_jobs import ParsedJobCache
+from jobcache.queries.query import Query, Run
 from jobcache.queries.source import Source
 from jobcache.schema import keys as names
 from jobcache.schema.header import Header
@@ -24,7 +24,7 @@ ATTEMPTS = 3
 """How often a query is asked again because jobs were written between two steps of it."""
 
 
-class Place(NamedTuple):
+class JobRef(NamedTuple):
     """Where a job stands in an answer."""
 
     path: bytes
@@ -32,8 +32,8 @@ class Place(NamedTuple):
     """Empty when an index named a job that was not there."""
 
 
-class Since(NamedTuple):
-    """Since when a reader may know jobs: it need not be sent again what is older."""
+class Baseline(NamedTuple):
+    """Baseline when a reader may know jobs: it need not be sent again what is older."""
 
     epoch: bytes
     generation: int
@@ -43,7 +43,7 @@ class Since(NamedTuple):
         return (self.epoch, self.generation, b"1" if whole else b"")
 
 
-NEVER = Since(b"", 0)
+NO_BASELINE = Baseline(b"", 0)
 
 Fields: TypeAlias = Sequence[bytes | None]
 """Values of a job's hash, in the order of ``JOB_FIELDS``."""
@@ -51,62 +51,62 @@ Fields: TypeAlias = Sequence[bytes | None]
 
 def split_jobs(
     paths: Sequence[bytes], rows: Sequence[Sequence[Any]]
-) -> tuple[list[Place], list[Fields | None]]:
+) -> tuple[list[JobRef], list[Fields | None]]:
     """Revision and fields of each job, out of what the scripts' ``read_job`` replied."""
-    places = [Place(path, row[0] if row else b"") for path, row in zip(paths, rows, strict=True)]
-    return places, [row[1] if len(row) == 2 else None for row in rows]
+    refs = [JobRef(path, row[0] if row else b"") for path, row in zip(paths, rows, strict=True)]
+    return refs, [row[1] if len(row) == 2 else None for row in rows]
 
 
 def resolve(
     source: Source,
     header: Header,
-    places: Sequence[Place],
+    refs: Sequence[JobRef],
     fields: Sequence[Fields | None],
     *,
     settle: bool,
-) -> Plan[tuple[list[ParsedJob] | None, bool]]:
+) -> Query[tuple[list[ParsedJob] | None, bool]]:
     """The jobs at the revisions that were named: out of what was read, or known, or is fetched now.
 
     None when one was written in between, and the answer would no longer be of one moment, unless that has to do; or
     when the cache was built anew, which never does. And whether nothing had to be fetched.
     """
-    memo, epoch = source.memo, header.epoch
+    parsed, epoch = source.parsed, header.epoch
     jobs: list[ParsedJob | None] = []
     unknown = []
-    for place, values in zip_longest(places, fields):
+    for ref, values in zip_longest(refs, fields):
         if values is not None:
-            job = learn(memo, epoch, place, values)
+            job = learn(parsed, epoch, ref, values)
         else:
-            job = memo.get(place.path, epoch, place.revision)
-            if job is None and place.revision:
+            job = parsed.get(ref.path, epoch, ref.revision)
+            if job is None and ref.revision:
                 unknown.append(len(jobs))
         jobs.append(job)
     for start in range(0, len(unknown), CHUNK):
         numbers = unknown[start : start + CHUNK]
-        paths = [places[number].path for number in numbers]
-        reply = yield ask_for_jobs(source.keys, paths, NEVER, renews=start > 0)
+        paths = [refs[number].path for number in numbers]
+        reply = yield ask_for_jobs(source.keys, paths, NO_BASELINE, renews=start > 0)
         if Header(reply[0]).epoch != epoch:
             return None, False
         fetched, values_of = split_jobs(paths, reply[1])
-        for number, place, values in zip(numbers, fetched, values_of, strict=True):
-            if not settle and place.revision != places[number].revision:
+        for number, ref, values in zip(numbers, fetched, values_of, strict=True):
+            if not settle and ref.revision != refs[number].revision:
                 return None, False
             if values is not None:
-                jobs[number] = learn(memo, epoch, place, values)
+                jobs[number] = learn(parsed, epoch, ref, values)
     return [job for job in jobs if job is not None], not unknown
 
 
-def learn(memo: Memo, epoch: bytes, place: Place, values: Fields) -> ParsedJob | None:
+def learn(parsed: ParsedJobCache, epoch: bytes, ref: JobRef, values: Fields) -> ParsedJob | None:
     """Parse a job, and remember it; None when its hash is gone."""
-    job = parse_job(JobId.from_path(place.path), values)
+    job = parse_job(JobId.from_path(ref.path), values)
     if job is not None:
-        memo.put(place.path, epoch, place.revision, job)
+        parsed.put(ref.path, epoch, ref.revision, job)
     return job
 
 
-def ask_for_jobs(keys: Keys, paths: Sequence[bytes], since: Since, *, renews: bool) -> Run:
+def ask_for_jobs(keys: Keys, paths: Sequence[bytes], baseline: Baseline, *, renews: bool) -> Run:
     """Ask for some jobs; fields come along of those that were written later."""
-    args: tuple[bytes | str | int, ...] = (*since, keys.full(names.JOB_PREFIX), *paths)
+    args: tuple[bytes | str | int, ...] = (*baseline, keys.full(names.JOB_PREFIX), *paths)
     return Run(read_jobs_script("jobs"), (keys.meta,), args, renews)
 
 

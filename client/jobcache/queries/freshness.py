@@ -6,19 +6,19 @@ from jobcache.errors import CacheNotReady
 from jobcache.ids import decode_name
 from jobcache.models import Freshness, JobMetadata
 from jobcache.queries.answer import Answer
-from jobcache.queries.query import Ask, Pause, Plan, Run
+from jobcache.queries.query import Ask, Pause, Query, Run
 from jobcache.queries.source import Source
 from jobcache.schema.header import Header
 from jobcache.schema.scripts import read_script
 
 
-def freshness(source: Source) -> Plan[Freshness]:
+def freshness(source: Source) -> Query[Freshness]:
     """How fresh the cache is; never raises ``CacheNotReady``."""
     reply = yield Run(read_script("freshness"), (source.keys.meta,))
     return Header(reply[0]).require_schema(source.where).freshness
 
 
-def meta(source: Source) -> Plan[dict[str, str]]:
+def meta(source: Source) -> Query[dict[str, str]]:
     """The fields of ``meta`` as text."""
     reply = yield Ask((b"HGETALL", source.keys.meta))
     return {
@@ -27,7 +27,7 @@ def meta(source: Source) -> Plan[dict[str, str]]:
     }
 
 
-def wait_until_ready(source: Source, timeout: float) -> Plan[Freshness]:
+def wait_until_ready(source: Source, timeout: float) -> Query[Freshness]:
     """Return once a refresher has completed a scan."""
     waited = 0.0
     while True:
@@ -42,7 +42,7 @@ def wait_until_ready(source: Source, timeout: float) -> Plan[Freshness]:
         waited = yield Pause(min(0.1, max(0.0, timeout - waited)))
 
 
-def nothing(source: Source) -> Plan[Answer[list[JobMetadata]]]:
+def nothing(source: Source) -> Query[Answer[list[JobMetadata]]]:
     """The answer for names that no directory can bear: none, if the cache is ready to say so."""
     reply = yield Run(read_script("freshness"), (source.keys.meta,))
     return Answer.of((), Header(reply[0]).require_ready(source.where))

@@ -7,13 +7,13 @@ from functools import partial
 
 from jobcache.ids import is_name
 from jobcache.models import JobMetadata, JobPage, JobStatus
-from jobcache.queries.answer import Answer, Stamp, build
+from jobcache.queries.answer import Answer, AnswerMetadata, build
 from jobcache.queries.cursor import Cursor
 from jobcache.queries.fetch import CHUNK
 from jobcache.queries.filters import can_match, check_limit, read_filters
 from jobcache.queries.freshness import nothing
 from jobcache.queries.paging import Found, list_jobs, read_page
-from jobcache.queries.query import Plan
+from jobcache.queries.query import Query
 from jobcache.queries.source import Source
 from jobcache.schema import keys as names
 from jobcache.schema.index import filter_indexes
@@ -26,7 +26,7 @@ def list_all_jobs(
     group: str | None,
     status: JobStatus | str | None,
     limit: int | None,
-) -> Plan[Answer[list[JobMetadata]]]:
+) -> Query[Answer[list[JobMetadata]]]:
     """Jobs that match the filters, newest start first."""
     check_limit(limit)
     project, group, wanted = read_filters(project, group, status)
@@ -42,7 +42,7 @@ def page(
     status: JobStatus | str | None,
     limit: int,
     cursor: str | None,
-) -> Plan[Answer[JobPage]]:
+) -> Query[Answer[JobPage]]:
     """One page of what the filters match."""
     if not 1 <= limit <= CHUNK:
         raise ValueError(f"limit={limit}: a page holds 1 to {CHUNK} jobs")
@@ -58,22 +58,22 @@ def page(
     return Answer(partial(_build_page, rows.found, rows.jobs), rows.header, rows.jobs)
 
 
-def _build_empty_page(stamp: Stamp) -> JobPage:
-    return JobPage(jobs=[], total=0, cursor=None, freshness=stamp.freshness)
+def _build_empty_page(metadata: AnswerMetadata) -> JobPage:
+    return JobPage(jobs=[], total=0, cursor=None, freshness=metadata.freshness)
 
 
-def _build_page(found: Found, jobs: Sequence[ParsedJob], stamp: Stamp) -> JobPage:
+def _build_page(found: Found, jobs: Sequence[ParsedJob], metadata: AnswerMetadata) -> JobPage:
     return JobPage.model_construct(
-        jobs=build(jobs, stamp),
+        jobs=build(jobs, metadata),
         total=found.total,
         cursor=str(found.last) if found.last else None,
-        freshness=stamp.freshness,
+        freshness=metadata.freshness,
     )
 
 
 def get_job_runs(
     source: Source, project: str, group: str, name: str
-) -> Plan[Answer[list[JobMetadata]]]:
+) -> Query[Answer[list[JobMetadata]]]:
     """Every run of one job name, newest start first."""
     if not all(map(is_name, (project, group, name))):
         return (yield from nothing(source))
@@ -84,7 +84,7 @@ def get_job_runs(
 
 def get_recent_jobs(
     source: Source, hours: float, limit: int | None
-) -> Plan[Answer[list[JobMetadata]]]:
+) -> Query[Answer[list[JobMetadata]]]:
     """Jobs that started within some hours before the last completed scan, newest first."""
     check_limit(limit)
     if not hours >= 0:

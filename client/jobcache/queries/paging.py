@@ -11,16 +11,16 @@ from jobcache.queries.cursor import Cursor
 from jobcache.queries.fetch import (
     ATTEMPTS,
     CHUNK,
-    NEVER,
+    NO_BASELINE,
+    Baseline,
     Fields,
-    Place,
-    Since,
+    JobRef,
     rebuilt,
     resolve,
     split_jobs,
 )
-from jobcache.queries.parsed import KnownAnswer, Memo
-from jobcache.queries.query import Plan, Run
+from jobcache.queries.parsed_jobs import KnownAnswer, ParsedJobCache
+from jobcache.queries.query import Query, Run
 from jobcache.queries.source import Source
 from jobcache.schema import keys as names
 from jobcache.schema.header import Header
@@ -31,7 +31,7 @@ from jobcache.schema.scripts import read_jobs_script
 class Found(NamedTuple):
     """What a listing found: good for as long as the generation lasts in which it did."""
 
-    places: list[Place]
+    refs: list[JobRef]
     total: int
     """How many jobs there are in all pages."""
     last: Cursor | None
@@ -40,7 +40,7 @@ class Found(NamedTuple):
     @property
     def size(self) -> int:
         """About how many bytes of memory it takes."""
-        return 300 + 250 * len(self.places)
+        return 300 + 250 * len(self.refs)
 
 
 class Rows(NamedTuple):
@@ -59,11 +59,11 @@ def read_page(
     *,
     limit: int,
     signature: Hashable = None,
-    since: Since = NEVER,
+    baseline: Baseline = NO_BASELINE,
     after: Cursor | None = None,
     window: float | None = None,
     member_prefix: bytes = b"",
-) -> Plan[Rows]:
+) -> Query[Rows]:
     """One page of a listing.
 
     Args:
@@ -71,21 +71,21 @@ def read_page(
         indexes: whose union is listed.
         limit: most jobs of the page.
         signature: by which the answer is remembered; None if it is not.
-        since: since when jobs may be known, where the answer is not.
+        baseline: baseline when jobs may be known, where the answer is not.
         after: where the page before ended.
         window: seconds before the last completed scan within which a job must have started.
         member_prefix: what makes a member of the indexes the path of a job.
     """
-    keys, memo = source.keys, source.memo
-    known = None if signature is None else memo.known_answer(signature)
+    keys, parsed = source.keys, source.parsed
+    known = None if signature is None else parsed.known_answer(signature)
     if known is not None:
-        since = Since(known.epoch, known.generation)
+        baseline = Baseline(known.epoch, known.generation)
     for attempt in range(ATTEMPTS):
         reply = yield Run(
             read_jobs_script("page"),
             (keys.meta, *(keys.full(index) for index in indexes)),
             (
-                *since.arguments(whole=known is not None),
+                *baseline.arguments(whole=known is not None),
                 limit,
                 after.score if after else b"",
                 after.member if after else b"",
@@ -102,28 +102,28 @@ def read_page(
         else:
             found, fields = _split_page(reply, member_prefix, limit)
             if signature is not None:
-                note(memo, signature, header, found)
+                note(parsed, signature, header, found)
         settle = attempt + 1 == ATTEMPTS
-        jobs, remembered = yield from resolve(source, header, found.places, fields, settle=settle)
+        jobs, remembered = yield from resolve(source, header, found.refs, fields, settle=settle)
         if jobs is not None:
             return Rows(found, jobs, header, remembered)
     raise rebuilt(source)
 
 
-def note(memo: Memo, signature: Hashable, header: Header, found: Found) -> None:
+def note(parsed: ParsedJobCache, signature: Hashable, header: Header, found: Found) -> None:
     """Remember what a listing found."""
-    memo.note_answer(signature, KnownAnswer(header.epoch, header.generation, found), found.size)
+    parsed.note_answer(signature, KnownAnswer(header.epoch, header.generation, found), found.size)
 
 
 def _split_page(
     reply: Sequence[Any], member_prefix: bytes, limit: int
 ) -> tuple[Found, list[Fields | None]]:
     """What a page's script replied: what it found, and the fields that came along."""
-    places, fields = split_jobs(
+    refs, fields = split_jobs(
         [member_prefix + row[0] for row in reply[2]], [row[2] for row in reply[2]]
     )
-    last = Cursor(reply[2][-1][1], reply[2][-1][0]) if limit and len(places) == limit else None
-    return Found(places, reply[1], last), fields
+    last = Cursor(reply[2][-1][1], reply[2][-1][0]) if limit and len(refs) == limit else None
+    return Found(refs, reply[1], last), fields
 
 
 def list_jobs(
@@ -133,11 +133,11 @@ def list_jobs(
     *,
     window: float | None = None,
     member_prefix: bytes = b"",
-) -> Plan[Answer[list[JobMetadata]]]:
+) -> Query[Answer[list[JobMetadata]]]:
     """Page after page up to the limit; a job that moved between two pages stands once."""
     signature = (*indexes, limit, window)
-    known = source.memo.known_answer(signature)
-    since = NEVER if known is None else Since(known.epoch, known.generation)
+    known = source.parsed.known_answer(signature)
+    baseline = NO_BASELINE if known is None else Baseline(known.epoch, known.generation)
     rows = yield from read_page(
         source,
         indexes,
@@ -146,14 +146,14 @@ def list_jobs(
         window=window,
         member_prefix=member_prefix,
     )
-    # By path, since a job that is written meanwhile may move from one page to the next.
+    # By path, baseline a job that is written meanwhile may move from one page to the next.
     jobs = {job.path: job for job in rows.jobs}
     while rows.found.last is not None and (limit is None or len(jobs) < limit):
         rows = yield from read_page(
             source,
             indexes,
             limit=CHUNK if limit is None else min(CHUNK, limit - len(jobs)),
-            since=since if rows.remembered else NEVER,
+            baseline=baseline if rows.remembered else NO_BASELINE,
             after=rows.found.last,
             window=window,
             member_prefix=member_prefix,

@@ -1,7 +1,7 @@
 """A query as a conversation with the server, without the I/O.
 
-A plan is a generator: it yields what to ask and is sent the reply, until it returns the answer. The sync and the
-async client drive the same plans.
+A query is a generator: it yields what to ask and is sent the reply, until it returns the answer. The sync and the
+async client drive the same queries.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait some seconds; the reply is how many have passed since the plan began. The deadline begins anew."""
+    """Wait some seconds; the reply is how many have passed since the query began. The deadline begins anew."""
 
     seconds: float
 
 
 Step: TypeAlias = Run | Ask | Pause
-Plan: TypeAlias = Generator[Step, Any, T]
+Query: TypeAlias = Generator[Step, Any, T]

@@ -9,17 +9,17 @@ from jobcache.queries.answer import Answer
 from jobcache.queries.fetch import (
     ATTEMPTS,
     CHUNK,
-    NEVER,
+    NO_BASELINE,
+    Baseline,
     Fields,
-    Place,
-    Since,
+    JobRef,
     ask_for_jobs,
     rebuilt,
     resolve,
     split_jobs,
 )
 from jobcache.queries.paging import Found, note
-from jobcache.queries.query import Plan, Run
+from jobcache.queries.query import Query, Run
 from jobcache.queries.source import Source
 from jobcache.schema import keys as names
 from jobcache.schema.header import Header
@@ -32,17 +32,17 @@ MOST_RUNNING_READ = 100
 """Most of them that are read whole in that step."""
 
 
-def get_running_jobs(source: Source) -> Plan[Answer[list[JobMetadata]]]:
+def get_running_jobs(source: Source) -> Query[Answer[list[JobMetadata]]]:
     """Running jobs with a fresh heartbeat, newest start first."""
-    keys, memo = source.keys, source.memo
-    known = memo.known_answer(names.RUNNING)
-    since = NEVER if known is None else Since(known.epoch, known.generation)
+    keys, parsed = source.keys, source.parsed
+    known = parsed.known_answer(names.RUNNING)
+    baseline = NO_BASELINE if known is None else Baseline(known.epoch, known.generation)
     for attempt in range(ATTEMPTS):
         reply = yield Run(
             read_jobs_script("running"),
             (keys.meta, keys.running),
             (
-                *since.arguments(whole=known is not None),
+                *baseline.arguments(whole=known is not None),
                 MOST_RUNNING,
                 MOST_RUNNING_READ,
                 keys.full(names.JOB_PREFIX),
@@ -50,21 +50,21 @@ def get_running_jobs(source: Source) -> Plan[Answer[list[JobMetadata]]]:
         )
         header = Header(reply[0]).require_ready(source.where)
         if len(reply) == 1 and known is not None:
-            places: list[Place] = known.found.places
+            refs: list[JobRef] = known.found.refs
             fields: list[Fields | None] = []
         else:
             paths, rows, told = reply[1], [*reply[2]], [header]
             for start in range(len(rows), len(paths), CHUNK):
-                some = yield ask_for_jobs(keys, paths[start : start + CHUNK], since, renews=True)
+                some = yield ask_for_jobs(keys, paths[start : start + CHUNK], baseline, renews=True)
                 told.append(Header(some[0]))
                 rows += some[1]
             if any(one.epoch != header.epoch for one in told):
                 continue
-            places, fields = split_jobs(paths, rows)
+            refs, fields = split_jobs(paths, rows)
             if all(one.moment == header.moment for one in told):
-                note(memo, names.RUNNING, header, Found(places, len(places), None))
+                note(parsed, names.RUNNING, header, Found(refs, len(refs), None))
         settle = attempt + 1 == ATTEMPTS
-        jobs, _ = yield from resolve(source, header, places, fields, settle=settle)
+        jobs, _ = yield from resolve(source, header, refs, fields, settle=settle)
         if jobs is not None:
             return Answer.of(_fresh(jobs, header), header)
     raise rebuilt(source)
@@ -72,8 +72,8 @@ def get_running_jobs(source: Source) -> Plan[Answer[list[JobMetadata]]]:
 
 def _fresh(jobs: Iterable[ParsedJob], header: Header) -> list[ParsedJob]:
     """Those that run with a fresh heartbeat, newest start first: what took several steps may have changed meanwhile."""
-    vantage = header.vantage
-    fresh = [job for job in jobs if job.is_running and job.is_fresh(vantage)]
+    as_of = header.as_of
+    fresh = [job for job in jobs if job.is_running and job.is_fresh(as_of)]
     fresh.sort(key=_newest_first, reverse=True)
     return fresh
 

@@ -1,4 +1,4 @@
-"""The calls that total, as plans. The server keeps the counts; nothing is counted job by job."""
+"""The calls that total, as queries. The server keeps the counts; nothing is counted job by job."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from jobcache.lazy import assemble
 from jobcache.models import DashboardStats, JobCounts, JobStatus, ProjectSummary
 from jobcache.numbers import read_int
 from jobcache.queries.answer import Answer
-from jobcache.queries.parsed import KnownAnswer
-from jobcache.queries.query import Plan, Run
+from jobcache.queries.parsed_jobs import KnownAnswer
+from jobcache.queries.query import Query, Run
 from jobcache.queries.source import Source
 from jobcache.schema import keys as names
 from jobcache.schema.header import Header
@@ -25,19 +25,19 @@ _STATS_FIELDS = set(DashboardStats.model_fields)
 _PROJECT_FIELDS = set(ProjectSummary.model_fields)
 
 
-def list_projects(source: Source) -> Plan[Answer[list[ProjectSummary]]]:
+def list_projects(source: Source) -> Query[Answer[list[ProjectSummary]]]:
     """Every project, by name."""
     summary, header = yield from _summary(source)
     return Answer(lambda _: _build_projects(summary), header)
 
 
-def get_dashboard_stats(source: Source) -> Plan[Answer[DashboardStats]]:
+def get_dashboard_stats(source: Source) -> Query[Answer[DashboardStats]]:
     """Totals of everything and of every project."""
     summary, header = yield from _summary(source)
     return Answer(lambda _: _build_stats(summary), header)
 
 
-def counts(source: Source) -> Plan[Answer[JobCounts]]:
+def counts(source: Source) -> Query[Answer[JobCounts]]:
     """Totals by status."""
     summary, header = yield from _summary(source)
     return Answer(lambda _: assemble(JobCounts, {**summary.counts}, _COUNTS_FIELDS), header)
@@ -58,9 +58,9 @@ class _Summary(NamedTuple):
         return 1000 + sum(1000 + 100 * len(project.groups) for project in self.projects)
 
 
-def _summary(source: Source) -> Plan[tuple[_Summary, Header]]:
-    keys, memo = source.keys, source.memo
-    known = memo.known_answer(_SIGNATURE)
+def _summary(source: Source) -> Query[tuple[_Summary, Header]]:
+    keys, parsed = source.keys, source.parsed
+    known = parsed.known_answer(_SIGNATURE)
     reply = yield Run(
         read_script("summary"),
         (
@@ -85,7 +85,7 @@ def _summary(source: Source) -> Plan[tuple[_Summary, Header]]:
         return known.found, header
     summary = _read(reply)
     answer = KnownAnswer(header.epoch, header.generation, summary)
-    memo.note_answer(_SIGNATURE, answer, summary.size)
+    parsed.note_answer(_SIGNATURE, answer, summary.size)
     return summary, header
 
 

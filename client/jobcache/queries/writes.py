@@ -11,19 +11,19 @@ from jobcache.models import Freshness
 from jobcache.numbers import read_position
 from jobcache.queries.answer import Answer
 from jobcache.queries.freshness import freshness
-from jobcache.queries.query import Ask, Pause, Plan, Run
+from jobcache.queries.query import Ask, Pause, Query, Run
 from jobcache.queries.source import Source
 from jobcache.schema import meta
 from jobcache.schema.header import Header
 from jobcache.schema.index import Entry, index_entries, listing_args, listings, removal_args
-from jobcache.schema.job import JOB_FIELDS, decode_standing
+from jobcache.schema.job import JOB_FIELDS, decode_indexed_fields
 from jobcache.schema.scripts import read_jobs_script, write_script
 from jobcache.schema.streams import CHANGES_CAP, INVALIDATE, REFRESH, REQUESTS_CAP, request_command
 
 
 def delete_job(
     source: Source, project: str, group: str, name: str, run_id: str
-) -> Plan[Answer[bool]]:
+) -> Query[Answer[bool]]:
     """Delete a run from the cache; the answer is whether it was there."""
     job = _require_id(project, group, name, run_id)
     keys = source.keys
@@ -61,16 +61,16 @@ def _known(job: JobId, row: Sequence[Any]) -> tuple[bytes, frozenset[Entry]]:
     fields = {
         name: value for name, value in zip(JOB_FIELDS, values, strict=True) if value is not None
     }
-    return revision, index_entries(job, decode_standing(fields))
+    return revision, index_entries(job, decode_indexed_fields(fields))
 
 
-def invalidate(source: Source, project: str, group: str, name: str, run_id: str) -> Plan[None]:
+def invalidate(source: Source, project: str, group: str, name: str, run_id: str) -> Query[None]:
     """Ask the refresher to read a run again."""
     job = _require_id(project, group, name, run_id)
     yield Ask(request_command(source.keys.requests, INVALIDATE, job.path))
 
 
-def refresh(source: Source, wait: bool, timeout: float) -> Plan[Freshness]:
+def refresh(source: Source, wait: bool, timeout: float) -> Query[Freshness]:
     """Ask for a scan of everything, and wait for one that began after the request."""
     request = yield Ask(request_command(source.keys.requests, REFRESH))
     if not wait:

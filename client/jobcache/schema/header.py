@@ -10,7 +10,7 @@ from jobcache.ids import decode_name
 from jobcache.models import CacheState, Freshness
 from jobcache.numbers import read_float, read_int
 from jobcache.schema import meta
-from jobcache.schema.job import Vantage
+from jobcache.schema.job import AsOf
 from jobcache.schema.keys import SCHEMA_VERSION
 from jobcache.times import from_epoch
 
@@ -167,9 +167,9 @@ class Header:
         return f"the last scan completed {self.now - completed_at:.0f} s ago{due}{nobody}"
 
     @property
-    def vantage(self) -> Vantage:
+    def as_of(self) -> AsOf:
         """From where the answer's jobs are looked at."""
-        return Vantage(
+        return AsOf(
             self.status_dir, meta.fresh_since(self.completed_at or 0.0, self.stale_after) or 0.0
         )
 

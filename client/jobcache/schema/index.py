@@ -34,7 +34,7 @@ class Placement(NamedTuple):
     score: float
 
 
-class Standing(NamedTuple):
+class IndexedFields(NamedTuple):
     """All of a job that its index entries depend on, beside its id. Times are epoch seconds."""
 
     status: JobStatus
@@ -50,24 +50,24 @@ class Listing(NamedTuple):
     witnesses: tuple[bytes, ...]
 
 
-def placements(job: JobId, standing: Standing) -> tuple[Placement, ...]:
+def placements(job: JobId, indexed: IndexedFields) -> tuple[Placement, ...]:
     """Where a job stands in the indexes."""
-    path, status = job.path, standing.status
-    started = score(standing.started_at)
+    path, status = job.path, indexed.status
+    started = score(indexed.started_at)
     by_start = Placement(_indexes(job.project, job.group, status), path, started)
     runs = keys.runs_index(job.project, job.group, job.name)
     by_run = Placement((runs,), encode_name(job.run_id), started)
     if status is not JobStatus.RUNNING:
         return by_start, by_run
-    beat = score(standing.heartbeat_at)
+    beat = score(indexed.heartbeat_at)
     return by_start, by_run, Placement((keys.RUNNING, keys.running_index(job.project)), path, beat)
 
 
-def index_entries(job: JobId, standing: Standing) -> frozenset[Entry]:
+def index_entries(job: JobId, indexed: IndexedFields) -> frozenset[Entry]:
     """Every index entry of a job."""
     return frozenset(
         Entry(key, member, score)
-        for several, member, score in placements(job, standing)
+        for several, member, score in placements(job, indexed)
         for key in several
     )
 
@@ -102,10 +102,10 @@ def _listings(project: str, group: str) -> tuple[Listing, ...]:
     )
 
 
-def all_entries(job: JobId, standing: Standing) -> list[Entry]:
+def all_entries(job: JobId, indexed: IndexedFields) -> list[Entry]:
     """Every index entry of a job, and with score 0 every name that it keeps in a list of names."""
     named = [Entry(one.listing, one.member, 0.0) for one in listings(job)]
-    return [*index_entries(job, standing), *named]
+    return [*index_entries(job, indexed), *named]
 
 
 def filter_indexes(

@@ -15,7 +15,7 @@ from jobcache import jsontext
 from jobcache.ids import JobId, valid_text
 from jobcache.lazy import assemble
 from jobcache.models import HardwareInfo, JobMetadata, JobStatus
-from jobcache.schema.index import Standing, score
+from jobcache.schema.index import IndexedFields, score
 from jobcache.times import from_epoch
 
 METADATA_NAME = "metadata.json"
@@ -59,7 +59,7 @@ _HARDWARE_FIELDS = set(HardwareInfo.model_fields)
 
 
 @dataclass(frozen=True, slots=True)
-class Vantage:
+class AsOf:
     """From where a job is looked at: what an answer's header says about all of its jobs."""
 
     status_dir: str
@@ -177,13 +177,13 @@ class ParsedJob:
         self.size = PARSED_OVERHEAD + len(self._config) + len(self._machine)
         """About how many bytes of memory it takes."""
 
-    def build(self, vantage: Vantage) -> JobMetadata:
+    def build(self, as_of: AsOf) -> JobMetadata:
         """An answer: a model of its own, whose nested values are its own as well."""
-        if vantage.status_dir != self._status_dir:
-            self._look_from(vantage.status_dir)
+        if as_of.status_dir != self._status_dir:
+            self._look_from(as_of.status_dir)
         fields = self._template.copy()
         if self.is_running:
-            fields["stale"] = not self.is_fresh(vantage)
+            fields["stale"] = not self.is_fresh(as_of)
         return assemble(JobMetadata, fields, _JOB_FIELDS_SET, self)
 
     def make_rest(self) -> dict[str, Any]:
@@ -203,9 +203,9 @@ class ParsedJob:
             return None
         return {"hardware": self._machine, "config": self._config}
 
-    def is_fresh(self, vantage: Vantage) -> bool:
+    def is_fresh(self, as_of: AsOf) -> bool:
         """Whether its heartbeat is."""
-        return self.beat is not None and self.beat >= vantage.fresh_since
+        return self.beat is not None and self.beat >= as_of.fresh_since
 
     def _look_from(self, status_dir: str) -> None:
         directory = f"{status_dir}/{self.path}"
@@ -221,13 +221,13 @@ def parse_job(job: JobId, values: Sequence[bytes | None]) -> ParsedJob | None:
     return None if values[0] is None else ParsedJob(job, values)
 
 
-def decode_standing(fields: Mapping[bytes, bytes]) -> Standing:
+def decode_indexed_fields(fields: Mapping[bytes, bytes]) -> IndexedFields:
     """What a job's index entries depend on, out of its hash.
 
     Raises:
         ValueError, KeyError: they are no fields of ours.
     """
-    return Standing(
+    return IndexedFields(
         _STATUSES[fields[b"status"]],
         _decode_float(fields.get(b"started_at")),
         _decode_float(fields.get(b"heartbeat_at")),

@@ -18,10 +18,10 @@ from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
 
 from jobcache.errors import CacheUnavailable, JobCacheError
 from jobcache.models import Freshness
-from jobcache.queries.answer import Answer, Query, Stamp
-from jobcache.queries.lastgood import LastGood
-from jobcache.queries.query import Pause, Plan, Run
+from jobcache.queries.answer import Answer, AnswerMetadata, Reader
+from jobcache.queries.query import Pause, Query, Run
 from jobcache.queries.source import Source
+from jobcache.queries.stale_if_error import StaleIfError
 from jobcache.schema.scripts import Command
 from jobcache.times import Clock
 from jobcache.transport.attempt import FAILURES, Attempt, describe
@@ -73,7 +73,7 @@ class Executor:
         *,
         deadline: float,
         breaker: Breaker,
-        last_good: LastGood | None,
+        last_good: StaleIfError | None,
         on_exchange: Observer | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -87,7 +87,7 @@ class Executor:
         """Whether the server has ``EVALSHA_RO``; taken for granted until it says otherwise."""
 
     def read(
-        self, query: Query[T], args: tuple[Any, ...], last: LastAnswer, drop: Callable[[], None]
+        self, query: Reader[T], args: tuple[Any, ...], last: LastAnswer, drop: Callable[[], None]
     ) -> Execution[T]:
         """A call that reads: a new answer, or the last good one where Redis gives none.
 
@@ -111,17 +111,17 @@ class Executor:
         return answer.value
 
     def write(
-        self, plan: Plan[Answer[T]], last: LastAnswer, drop: Callable[[], None]
+        self, query: Query[Answer[T]], last: LastAnswer, drop: Callable[[], None]
     ) -> Execution[T]:
         """A call that changes the cache: answers from before it do not count any more."""
-        answer = yield from self.run(plan, drop)
+        answer = yield from self.run(query, drop)
         if self._last_good is not None:
             self._last_good.forget()
         last.set(answer.header)
         return answer.value
 
-    def run(self, plan: Plan[T], drop: Callable[[], None]) -> Execution[T]:
-        """Any call: every step of the plan within the deadline.
+    def run(self, query: Query[T], drop: Callable[[], None]) -> Execution[T]:
+        """Any call: every step of the query within the deadline.
 
         Raises:
             CacheUnavailable: the server did not answer in time, or refused.
@@ -131,7 +131,7 @@ class Executor:
         reply: Any = None
         try:
             while True:
-                step = plan.send(reply)
+                step = query.send(reply)
                 if isinstance(step, Pause):
                     yield Sleep(step.seconds)
                     reply = self._clock() - began
@@ -179,11 +179,11 @@ class LastAnswer:
     """What the answer said of itself that a thread or a task got last."""
 
     def __init__(self) -> None:
-        self._last: ContextVar[Stamp | None] = ContextVar("last_freshness", default=None)
+        self._last: ContextVar[AnswerMetadata | None] = ContextVar("last_freshness", default=None)
 
-    def set(self, stamp: Stamp) -> None:
+    def set(self, metadata: AnswerMetadata) -> None:
         """Take note of an answer."""
-        self._last.set(stamp)
+        self._last.set(metadata)
 
     @property
     def freshness(self) -> Freshness | None:

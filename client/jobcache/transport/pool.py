@@ -170,7 +170,11 @@ class Wire:
     def receive(self) -> Any:
         """The next reply."""
         self._connection.budget.ends = time.monotonic() + self._seconds
-        reply = self._connection.read_response()
+        try:
+            reply = self._connection.read_response()
+        except ResponseError:
+            self.under_way -= 1
+            raise
         self.under_way -= 1
         return reply
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from jobcache.errors import ConfigError
-from jobcache.queries.lastgood import LastGood, check_stale_if_error
-from jobcache.queries.parsed import Memo
+from jobcache.queries.parsed_jobs import ParsedJobCache
 from jobcache.queries.source import Source
+from jobcache.queries.stale_if_error import StaleIfError, check_stale_if_error
 from jobcache.schema.keys import Keys, find_namespace
 from jobcache.transport.breaker import Breaker
 from jobcache.transport.budget import check_deadline
@@ -45,7 +45,7 @@ class Setup:
         namespace = find_namespace(namespace)
         self.endpoint = Endpoint.find(url, namespace=namespace, password_file=password_file)
         where = f"namespace {namespace!r} at {self.endpoint.shown}"
-        self.source = Source(Keys(namespace), where, Memo(memo_bytes))
+        self.source = Source(Keys(namespace), where, ParsedJobCache(memo_bytes))
         self.ready_timeout = ready_timeout
         self.size = pool_size(self.endpoint, max_connections)
         """Most connections of a pool."""
@@ -60,7 +60,7 @@ class Setup:
             self.source,
             deadline=self._deadline,
             breaker=Breaker(opens=self._breaker),
-            last_good=None if self._most_age is None else LastGood(self._most_age),
+            last_good=None if self._most_age is None else StaleIfError(self._most_age),
             on_exchange=self._on_exchange,
         )
 

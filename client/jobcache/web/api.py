@@ -17,7 +17,7 @@ from jobcache.models import Freshness
 from jobcache.queries.cursor import Cursor
 from jobcache.queries.fetch import CHUNK
 from jobcache.queries.filters import read_status
-from jobcache.queries.lastgood import check_stale_if_error
+from jobcache.queries.stale_if_error import check_stale_if_error
 from jobcache.web.answers import (
     EXCEPTION_HANDLERS,
     RETRY,

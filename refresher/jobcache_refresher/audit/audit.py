@@ -10,7 +10,7 @@ jobs meanwhile: every look takes, in the same step, the deletions that the recor
 * When a server whose policy is ``allkeys-*`` has evicted keys: every hash and every size.
 * When somebody asks: everything.
 
-What concerns few jobs is mended in place, each job in one step. Anything more begins a new epoch.
+What concerns few jobs is repaired in place, each job in one step. Anything more begins a new epoch.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from jobcache.schema.steps import steps
 from jobcache_refresher.audit.eviction import Evictions
 from jobcache_refresher.audit.inspection import (
     KEYS_PER_STEP,
-    Expectation,
+    ExpectedJob,
     Inspection,
     Inspector,
-    Standing,
+    ObservedJob,
 )
 from jobcache_refresher.clock import Clock
-from jobcache_refresher.expected import Census, entries_of
+from jobcache_refresher.expected import ExpectedSizes, entries_of
 from jobcache_refresher.ledger import Ledger
 from jobcache_refresher.publish.diff import Operation, put
-from jobcache_refresher.publish.store import Outcome, ScanStart, Store
+from jobcache_refresher.publish.store import Applied, ScanStart, Store
 from jobcache_refresher.records import Record, Records
 from jobcache_refresher.text import shown
 
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FEW = 100
-"""Jobs, and members too many, that are mended in place; what concerns more is built anew."""
+"""Jobs, and members too many, that are repaired in place; what concerns more is built anew."""
 LEAST_JOBS = 500
 LEAST_KEYS = 1_000
 JOBS_PER_STEP = 40
@@ -65,7 +65,7 @@ class Damage:
 
     jobs: set[bytes] = field(default_factory=set)
     """Paths of jobs that do not stand as they must."""
-    strays: set[tuple[bytes, bytes]] = field(default_factory=set)
+    orphans: set[tuple[bytes, bytes]] = field(default_factory=set)
     """Index and member of what stands where it must not."""
     keys: set[bytes] = field(default_factory=set)
     """Keys that must not be there, or not with that type."""
@@ -76,7 +76,7 @@ class Damage:
     deleted: set[bytes] = field(default_factory=set)
     """Jobs that clients deleted, as the records do not know yet; no damage."""
     is_vast: bool = False
-    """Whether more is wrong than is mended in place."""
+    """Whether more is wrong than is repaired in place."""
     reasons: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -85,7 +85,7 @@ class Damage:
     @property
     def count(self) -> int:
         """How many findings; at least so many if it is vast."""
-        return len(self.jobs) + len(self.strays) + len(self.keys) + self.chips + self.ending
+        return len(self.jobs) + len(self.orphans) + len(self.keys) + self.chips + self.ending
 
     @property
     def summary(self) -> str:
@@ -99,11 +99,11 @@ class Damage:
             self.reasons.append(f"job {shown(path)} does not stand as published")
             self.is_vast |= len(self.jobs) > FEW
 
-    def add_stray(self, index: bytes, member: bytes) -> None:
+    def add_orphan(self, index: bytes, member: bytes) -> None:
         """Note a member that must not be there."""
-        self.strays.add((index, member))
+        self.orphans.add((index, member))
         self.reasons.append(f"{shown(index)} holds {shown(member)}")
-        self.is_vast |= len(self.strays) > FEW
+        self.is_vast |= len(self.orphans) > FEW
 
     def add_key(self, key: bytes, what: str) -> None:
         """Note a key that must not be there."""
@@ -113,7 +113,7 @@ class Damage:
 
 
 class Auditor:
-    """Compares Redis with the records, a part in every poll, and mends it.
+    """Compares Redis with the records, a part in every poll, and repairs it.
 
     Args:
         inspector: looks at the keys.
@@ -187,12 +187,12 @@ class Auditor:
         self._note(damage, start, everything or not self._jobs_left)
         return damage
 
-    def repair(self, damage: Damage, start: ScanStart) -> Iterator[Outcome]:
+    def repair(self, damage: Damage, start: ScanStart) -> Iterator[Applied]:
         """Make right what concerns few jobs."""
         log.warning("the cache differs from what was published, repairing it: %s", damage.summary)
         records = self._ledger.records
         self._inspector.drop(damage.keys)
-        self._inspector.prune(damage.strays)
+        self._inspector.prune(damage.orphans)
         operations = [
             self._republication(path, records[path]) for path in damage.jobs & records.keys()
         ]
@@ -237,7 +237,7 @@ class Auditor:
     def _note(self, damage: Damage, start: ScanStart, round_ends: bool) -> None:
         self._round_findings += damage.count or damage.is_vast
         if damage:
-            what = "built anew" if damage.is_vast else "mended"
+            what = "built anew" if damage.is_vast else "repaired"
             self._report[meta.REPAIRED_AT] = f"{start.now:.6f}"
             self._report[meta.REPAIRED] = f"{what}: {damage.summary}"
         if round_ends:
@@ -256,12 +256,12 @@ class _Look:
     """One look at Redis, and what came of it."""
 
     def __init__(
-        self, inspector: Inspector, records: Records, census: Census, position: bytes
+        self, inspector: Inspector, records: Records, expected: ExpectedSizes, position: bytes
     ) -> None:
         self.damage = Damage()
         self.records = records
-        self.sizes = census.sizes(records)
-        self._census = census
+        self.sizes = expected.sizes(records)
+        self._census = expected
         self._inspector = inspector
         self._position = position
         self._suspects: set[bytes] = set()
@@ -287,9 +287,9 @@ class _Look:
             expected = [self._expect(path, whole) for path in some]
             seen = self._inspector.inspect(self._position, jobs=expected)
             self._judge_ending(seen)
-            for one, standing in zip(expected, seen.standings, strict=True):
-                if one.path not in seen.deleted and not standing.meets(one):
-                    self._judge_job(one.path, standing)
+            for one, observed in zip(expected, seen.observed, strict=True):
+                if one.path not in seen.deleted and not observed.meets(one):
+                    self._judge_job(one.path, observed)
 
     def at_keys(self, found: Iterable[bytes]) -> None:
         """Look for keys that must not be there."""
@@ -315,7 +315,7 @@ class _Look:
             present = self._present(index)
             for member, score in present.items():
                 if member not in entries:
-                    self._judge_stray(index, member)
+                    self._judge_orphan(index, member)
                 elif score != entries[member].score:
                     missing.add(witnesses[index, member])
             missing |= {witnesses[index, member] for member in entries.keys() - present.keys()}
@@ -326,10 +326,10 @@ class _Look:
             return {}
         return dict(self._inspector.members(index))
 
-    def _expect(self, path: bytes, whole: bool) -> Expectation:
+    def _expect(self, path: bytes, whole: bool) -> ExpectedJob:
         record = self.records[path]
         entries = entries_of(path, record.fields) if whole else ()
-        return Expectation(path, record.revision, len(record.fields) + 1, entries)
+        return ExpectedJob(path, record.revision, len(record.fields) + 1, entries)
 
     def _judge_ending(self, seen: Inspection) -> None:
         if seen.ending:
@@ -361,17 +361,17 @@ class _Look:
             self._suspects.add(index)
             self.damage.is_vast |= abs(expected - (size or 0)) > FEW
 
-    def _judge_job(self, path: bytes, standing: Standing) -> None:
+    def _judge_job(self, path: bytes, observed: ObservedJob) -> None:
         self.damage.add_job(path)
-        if standing.hash_is_wrong:
+        if observed.hash_is_wrong:
             self.damage.add_key(names.job_key(path), "of a wrong type")
-        for index in standing.wrong_indexes:
+        for index in observed.wrong_indexes:
             self.damage.add_key(index, "of a wrong type")
             self._suspects.add(index)
             self.damage.is_vast |= self.sizes.get(index, 0) > FEW
 
-    def _judge_stray(self, index: bytes, member: bytes) -> None:
-        self.damage.add_stray(index, member)
+    def _judge_orphan(self, index: bytes, member: bytes) -> None:
+        self.damage.add_orphan(index, member)
         path = names.member_path(index, member)
         if path.count(b"/") == 3 and path not in self.records:
             self.damage.keys.add(names.job_key(path))

@@ -25,7 +25,7 @@ WRONG_TYPE = b"!"
 
 
 @dataclass(frozen=True, slots=True)
-class Expectation:
+class ExpectedJob:
     """A job as it must stand."""
 
     path: bytes
@@ -36,7 +36,7 @@ class Expectation:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ObservedJob:
     """A job as it stands. None stands for what is not there."""
 
     revision: bytes | None
@@ -47,7 +47,7 @@ class Standing:
     wrong_indexes: frozenset[bytes]
     """Keys among its indexes that are no sorted set."""
 
-    def meets(self, expected: Expectation) -> bool:
+    def meets(self, expected: ExpectedJob) -> bool:
         """Whether this is what must be."""
         scores = tuple(entry.score for entry in expected.entries)
         return (self.revision, self.fields, self.scores) == (
@@ -73,7 +73,7 @@ class Inspection:
     """Keys that had a time to live, and have none any more."""
     sizes: tuple[int | None, ...]
     """None for a key that is no sorted set."""
-    standings: tuple[Standing, ...]
+    observed: tuple[ObservedJob, ...]
 
 
 class Inspector:
@@ -95,7 +95,7 @@ class Inspector:
         return self.known_request(self._store.field(REQUEST_POSITION) or b"")
 
     def inspect(
-        self, position: bytes, indexes: Sequence[bytes] = (), jobs: Sequence[Expectation] = ()
+        self, position: bytes, indexes: Sequence[bytes] = (), jobs: Sequence[ExpectedJob] = ()
     ) -> Inspection:
         """See how large indexes are and how jobs stand, knowing the requests up to a position.
 
@@ -109,7 +109,7 @@ class Inspector:
             for entry in job.entries:
                 args += [entry.key, entry.member]
         seen = self._store.run("inspect", (keys.requests, keys.changes, keys.tombstones), args)
-        (completed_at, stale_after, chips), wrong, deleted, ending, sizes, standings = seen
+        (completed_at, stale_after, chips), wrong, deleted, ending, sizes, observed = seen
         return Inspection(
             fresh_since(read_float(completed_at), read_float(stale_after)),
             read_int(chips or 0),
@@ -117,7 +117,7 @@ class Inspector:
             frozenset(deleted),
             ending,
             tuple(None if size == WRONG_TYPE else size for size in sizes),
-            tuple(map(_read_standing, jobs, standings)),
+            tuple(map(_read_observed, jobs, observed)),
         )
 
     def members(self, index: bytes) -> Iterator[tuple[bytes, float]]:
@@ -196,12 +196,12 @@ class Inspector:
         self._store.write("recount", (self._keys.running,), (self._keys.full(names.JOB_PREFIX),))
 
 
-def _read_standing(job: Expectation, reply: list[Any]) -> Standing:
+def _read_observed(job: ExpectedJob, reply: list[Any]) -> ObservedJob:
     values, length, scores = reply
     wrong = frozenset(
         entry.key for entry, score in zip(job.entries, scores, strict=True) if score == WRONG_TYPE
     )
-    return Standing(
+    return ObservedJob(
         None if values == WRONG_TYPE else values[0],
         0 if length == WRONG_TYPE else length,
         values == WRONG_TYPE,

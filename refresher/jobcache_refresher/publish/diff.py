@@ -12,7 +12,7 @@ from typing import NamedTuple
 from jobcache.ids import JobId
 from jobcache.models import ChangeKind
 from jobcache.schema.index import Placement, placements
-from jobcache.schema.job import FINGERPRINT, decode_standing
+from jobcache.schema.job import FINGERPRINT, decode_indexed_fields
 from jobcache_refresher.records import Fields, Record, Records
 
 
@@ -97,7 +97,7 @@ def _delete(path: bytes, record: Record) -> Operation:
 
 
 def _placements(path: bytes, fields: Fields) -> tuple[Placement, ...]:
-    return placements(JobId.from_path(path), decode_standing(fields))
+    return placements(JobId.from_path(path), decode_indexed_fields(fields))
 
 
 def _entries_left(

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from jobcache.models import CacheState
 from jobcache.schema import keys as names
 from jobcache.schema import meta
-from jobcache.schema.job import CHIPS, FINGERPRINT, JOB_FIELDS, REV, decode_standing
+from jobcache.schema.job import CHIPS, FINGERPRINT, JOB_FIELDS, REV, decode_indexed_fields
 from jobcache.schema.keys import SCHEMA_VERSION, Keys
 from jobcache.schema.streams import FEED_ID, newest_command, newest_position
 from jobcache_refresher.clock import Clock
@@ -216,7 +216,7 @@ def record_of(reply: list[Any]) -> Record | None:
 def _is_sound(fields: Fields) -> bool:
     """Whether the fields are as this program writes them; what somebody else wrote counts as lost."""
     try:
-        decode_standing(fields)
+        decode_indexed_fields(fields)
         int(fields.get(b"log_scanned", b"0"))
     except (KeyError, ValueError):
         return False

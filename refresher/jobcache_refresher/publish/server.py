@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from itertools import islice
 from typing import Any, TypeAlias
@@ -12,6 +13,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from jobcache.schema.scripts import Command, Script
 from jobcache.transport.connect import make_pool
 from jobcache.transport.endpoint import Endpoint
+from jobcache.transport.pool import Wire
 
 DEADLINE = 5.0
 """Seconds that one exchange may take."""
@@ -74,24 +76,30 @@ class Server:
             EpochError, redis.RedisError, OSError: as ``run``.
         """
         remaining = iter(steps)
-
-        def some(count: int) -> list[Command]:
-            head: Command = (b"EVALSHA", script.sha, len(keys), *keys)
-            return [(*head, *args) for args in islice(remaining, count)]
-
+        head: Command = (b"EVALSHA", script.sha, len(keys), *keys)
+        asked: deque[Args] = deque()
+        # The first step by itself, so that the server knows the script when several are under way.
         for args in islice(remaining, 1):
-            # By itself, so that the server knows the script when several are under way.
             first = self.run(script, keys, args)
             with self._pool.wire(DEADLINE) as wire:
-                wire.send(some(STEPS_AHEAD))
+                asked.extend(islice(remaining, STEPS_AHEAD))
+                wire.send([(*head, *args) for args in asked])
                 yield first
-                while wire.under_way:
-                    try:
-                        reply = wire.receive()
-                    except ResponseError as error:
-                        raise _meaning(error, script) from None
-                    wire.send(some(1))  # now: the server does not send while it runs a script
+                while asked:
+                    reply = self._receive(wire, script, keys, asked.popleft())
+                    # Now: the server does not send while it runs a script.
+                    for args in islice(remaining, 1):
+                        asked.append(args)
+                        wire.send([(*head, *args)])
                     yield reply
+
+    def _receive(self, wire: Wire, script: Script, keys: Sequence[bytes], args: Args) -> Any:
+        try:
+            return wire.receive()
+        except NoScriptError:  # somebody made the server forget it
+            return self.run(script, keys, args)
+        except ResponseError as error:
+            raise _meaning(error, script) from None
 
     def ask_all(self, commands: Sequence[Command]) -> list[Any]:
         """Send plain commands that only read, together; returns their replies.

@@ -26,8 +26,7 @@ from jobcache_refresher.publish.lease import Lease
 from jobcache_refresher.publish.scripts import fenced_script
 from jobcache_refresher.publish.server import EpochError, Server
 from jobcache_refresher.records import Record
-from jobcache_refresher.workers import Outcome as Pending
-from jobcache_refresher.workers import Workers
+from jobcache_refresher.workers import Pending, Workers
 
 T = TypeVar("T")
 
@@ -48,7 +47,7 @@ class ScanStart:
     """The server's clock, in epoch seconds."""
 
 
-class Outcome(NamedTuple):
+class Applied(NamedTuple):
     """What became of an operation: ``ok``, or why nothing was done."""
 
     operation: Operation
@@ -73,7 +72,7 @@ class Store:
         self._written = 0
         """That of the last write by a refresher."""
         self._may_have_lost_writes = False
-        """Set when the outcome of a write is unknown: readers may know newer generations. The next scan skips many."""
+        """Set when the applied of a write is unknown: readers may know newer generations. The next scan skips many."""
 
     def close(self) -> None:
         """Let go of the thread that writes."""
@@ -149,7 +148,7 @@ class Store:
 
     def apply(
         self, operations: Iterable[Operation], start: ScanStart, *, announce: bool = True
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[Applied]:
         """Apply changes that were found by a scan which began at ``start``; ``announce`` them in the change feed.
 
         While the server is at one step, the next is made ready.
@@ -160,10 +159,10 @@ class Store:
                 args = self._step_args(some, start, announce)
                 before, under_way = under_way, (some, self._sender.submit(self._apply_step(args)))
                 if before is not None:
-                    yield from self._outcomes(*before)
+                    yield from self._applied(*before)
             if under_way is not None:
                 before, under_way = under_way, None
-                yield from self._outcomes(*before)
+                yield from self._applied(*before)
         finally:
             if under_way is not None:  # not while it may still write
                 under_way[1].wait()
@@ -192,12 +191,12 @@ class Store:
         # No closure, which a frame would hold that is emptied.
         return partial(self.run, "apply", (self._keys.changes, self._keys.tombstones), args)
 
-    def _outcomes(self, operations: list[Operation], step: Pending[Any]) -> Iterator[Outcome]:
+    def _applied(self, operations: list[Operation], step: Pending[Any]) -> Iterator[Applied]:
         generation, before, verdicts = step.result()
         self._advance(generation, before)
         revision = b"%d" % generation
         for operation, verdict in zip(operations, verdicts, strict=True):
-            yield Outcome(operation, verdict.decode(), revision)
+            yield Applied(operation, verdict.decode(), revision)
 
     def complete(self, start: ScanStart, stale_after: float, fields: Mapping[str, str]) -> float:
         """Declare the scan that began at ``start`` complete; returns when, in epoch seconds of the server."""

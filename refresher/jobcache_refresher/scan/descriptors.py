@@ -8,7 +8,7 @@ from jobcache_refresher.scan.tree import Fingerprint, Tree
 
 
 @dataclass(slots=True)
-class Hold:
+class Descriptors:
     """A run's directory and, once it was read, its file."""
 
     directory: int
@@ -17,18 +17,18 @@ class Hold:
     file: int | None = None
 
 
-class Holds:
+class DescriptorCache:
     """At most ``most`` descriptors, two for each run. A run beyond them is looked at by its path."""
 
     def __init__(self, tree: Tree, most: int) -> None:
         self._tree = tree
         self._most = most // 2
-        self._held: dict[bytes, Hold] = {}
+        self._held: dict[bytes, Descriptors] = {}
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def of(self, path: bytes, inode: int) -> Hold | None:
+    def of(self, path: bytes, inode: int) -> Descriptors | None:
         """The descriptors of a run, opened if need be; None when there are too many, or it cannot be opened.
 
         A directory that was replaced, as its inode tells, is opened anew.
@@ -40,26 +40,30 @@ class Holds:
         if len(self._held) >= self._most:
             return None
         try:
-            held = self._held[path] = Hold(self._tree.hold_directory(path), inode)
+            held = self._held[path] = Descriptors(self._tree.directory_descriptor(path), inode)
         except OSError:
             return None  # looking by path tells why
         return held
 
-    def fingerprint(self, hold: Hold) -> Fingerprint | None:
+    def fingerprint(self, descriptors: Descriptors) -> Fingerprint | None:
         """The held file's fingerprint; None when no file is held.
 
         Equal to what is known, it proves that nothing changed. Different, it proves nothing: the file may have been
         replaced, and the one that is held lie in a trash. Look by name.
         """
-        return None if hold.file is None else self._tree.held_fingerprint(hold.file)
+        return (
+            None
+            if descriptors.file is None
+            else self._tree.descriptor_fingerprint(descriptors.file)
+        )
 
-    def renew(self, hold: Hold, name: bytes) -> None:
-        """Hold the file that bears the name now."""
-        old, hold.file = hold.file, None
+    def renew(self, descriptors: Descriptors, name: bytes) -> None:
+        """Descriptors the file that bears the name now."""
+        old, descriptors.file = descriptors.file, None
         if old is not None:
             self._tree.release(old)
         try:
-            hold.file = self._tree.hold_file(name, hold.directory)
+            descriptors.file = self._tree.file_descriptor(name, descriptors.directory)
         except OSError:
             return  # the next look goes by name
 

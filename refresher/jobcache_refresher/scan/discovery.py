@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Set
 
 from jobcache_refresher.clock import Clock
-from jobcache_refresher.scan.root import NOT_PROJECTS, RootGuard
+from jobcache_refresher.scan.root import NOT_PROJECTS, RootCheck
 from jobcache_refresher.scan.schedule import ACTIVE_FOR, NAME_DEPTH, Schedule
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.snapshot import (
@@ -36,7 +36,7 @@ class Discovery:
     def __init__(
         self,
         tree: Tree,
-        guard: RootGuard,
+        root_check: RootCheck,
         schedule: Schedule,
         clock: Clock,
         workers: Workers,
@@ -46,7 +46,7 @@ class Discovery:
         self.volumes: set[bytes] = set()
         """Directories on filesystems of their own, as the last scan of more than hints met them. They are not read."""
         self._tree = tree
-        self._guard = guard
+        self._root_check = root_check
         self._schedule = schedule
         self._clock = clock
         self._workers = workers
@@ -82,17 +82,17 @@ class Discovery:
             ]
         return errors
 
-    def doubt(self, path: bytes) -> None:
+    def mark_dirty(self, path: bytes) -> None:
         """Something is gone from a directory: list it in the next scan."""
-        self.snapshot.directories[path].settled = False
+        self.snapshot.directories[path].racy = True
 
     def _look_at_root(self) -> int:
         root = self.snapshot.directories[ROOT]
         known = {name for name, missed in root.children.items() if missed < CONFIRMATIONS}
-        listed_at, place = self._clock.time(), self._guard.place
-        listing = self._guard.look(known)
-        if place not in {None, self._guard.place}:
-            log.info("the status directory lies at %s now", shown(self._guard.place or b""))
+        listed_at, place = self._clock.time(), self._root_check.place
+        listing = self._root_check.look(known)
+        if place not in {None, self._root_check.place}:
+            log.info("the status directory lies at %s now", shown(self._root_check.place or b""))
             self.snapshot.doubt_all()
         return self._absorb(root, listing, listed_at)
 
@@ -119,7 +119,7 @@ class Discovery:
             return False
         changed = directory.shown_mtime_ns not in {None, directory.mtime_ns}
         overdue = directory.list_at <= self._clock.monotonic() or directory.path in busy
-        return changed or overdue or not directory.settled or directory.doubtful
+        return changed or overdue or directory.racy or directory.has_missing
 
     def _list_all(self, directories: list[KnownDirectory]) -> int:
         errors = 0
@@ -127,9 +127,9 @@ class Discovery:
         listings = self._workers.map(self._list, directories)
         for directory, listing in zip(directories, listings, strict=True):
             if isinstance(listing, FileNotFoundError | NotADirectoryError | ElsewhereError):
-                self.doubt(directory.path.rpartition(b"/")[0])
+                self.mark_dirty(directory.path.rpartition(b"/")[0])
             elif isinstance(listing, OSError):
-                directory.settled = False
+                directory.racy = True
                 errors += 1
                 if isinstance(listing, OtherDeviceError):
                     self.volumes.add(directory.path)
@@ -175,7 +175,7 @@ class Discovery:
                 self._meet_directory(above + name, depth, child.mtime_ns, is_news)
         directory.mtime_ns = listing.mtime_ns
         long_ago = listing.mtime_ns / 1e9 + self._settle < listed_at
-        directory.settled = long_ago and not listing.unknown
+        directory.racy = not long_ago or bool(listing.unknown)
         if listing.unknown:
             log.warning(
                 "%s: %d names in it cannot be looked at",
@@ -207,5 +207,5 @@ class Discovery:
         if run.inode != inode:
             # Another directory under the same name: nothing that is known of its file holds.
             if run.inode != 0:
-                run.settled, run.look_at = False, NEVER
+                run.racy, run.look_at = True, NEVER
             run.inode = inode

@@ -11,7 +11,7 @@ from jobcache.models import JobStatus
 from jobcache.schema.job import FINGERPRINT, LOG_NAME, METADATA_NAME, RUNNING, encode_description
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.records import Fields
-from jobcache_refresher.scan.descriptors import Hold, Holds
+from jobcache_refresher.scan.descriptors import DescriptorCache, Descriptors
 from jobcache_refresher.scan.parse import UnparsableError, parse_metadata
 from jobcache_refresher.scan.schedule import Schedule
 from jobcache_refresher.scan.snapshot import NEVER, KnownRun
@@ -34,7 +34,7 @@ class Reading:
 
     fields: Fields
     fingerprint: Fingerprint
-    settled: bool
+    racy: bool
     beat: float | None
     """Last heartbeat in epoch seconds if it says ``running``, else None."""
 
@@ -71,7 +71,7 @@ class Reader:
 
     Args:
         tree: the status directory.
-        holds: descriptors of the directories of live runs.
+        descriptors: descriptors of the directories of live runs.
         zone: of the producer's naive timestamps.
         clock: what time it is.
         schedule: how often a log without news is looked at.
@@ -83,7 +83,7 @@ class Reader:
     def __init__(
         self,
         tree: Tree,
-        holds: Holds,
+        descriptors: DescriptorCache,
         zone: tzinfo | None,
         clock: Clock,
         schedule: Schedule,
@@ -93,7 +93,7 @@ class Reader:
         log_cap: int,
     ) -> None:
         self._tree = tree
-        self._holds = holds
+        self._descriptors = descriptors
         self._zone = zone
         self._clock = clock
         self._schedule = schedule
@@ -119,30 +119,35 @@ class Reader:
             return Trouble(f"{METADATA_NAME} cannot be kept: {error!r}", passing=False)
 
     def _look(self, run: KnownRun, forced: bool, live: bool) -> Finding:
-        trusted = run.fingerprint is not None and run.settled and run.trouble is None
+        trusted = run.fingerprint is not None and not run.racy and run.trouble is None
         known = run.fingerprint if trusted and not forced else None
         if not live:
-            self._holds.drop(run.path)
-        elif hold := self._holds.of(run.path, run.inode):
+            self._descriptors.drop(run.path)
+        elif descriptors := self._descriptors.of(run.path, run.inode):
             try:
-                return self._look_through(run, known, hold)
+                return self._look_through(run, known, descriptors)
             except OSError:
                 # What a held directory says may be of the past; the path decides.
-                self._holds.drop(run.path)
+                self._descriptors.drop(run.path)
         if known is not None and self._tree.fingerprint(run.path, METADATA) == known:
             return UNCHANGED
         return self._read(run, None)
 
-    def _look_through(self, run: KnownRun, known: Fingerprint | None, hold: Hold) -> Finding:
+    def _look_through(
+        self, run: KnownRun, known: Fingerprint | None, descriptors: Descriptors
+    ) -> Finding:
         if known is not None:
-            held = self._holds.fingerprint(hold)
+            held = self._descriptors.fingerprint(descriptors)
             if held == known:
                 return UNCHANGED
-            if held is None and self._tree.fingerprint(run.path, METADATA, hold.directory) == known:
-                self._holds.renew(hold, METADATA)
+            if (
+                held is None
+                and self._tree.fingerprint(run.path, METADATA, descriptors.directory) == known
+            ):
+                self._descriptors.renew(descriptors, METADATA)
                 return UNCHANGED
-        reading = self._read(run, hold.directory)
-        self._holds.renew(hold, METADATA)
+        reading = self._read(run, descriptors.directory)
+        self._descriptors.renew(descriptors, METADATA)
         return reading
 
     def _read(self, run: KnownRun, held: int | None) -> Reading:
@@ -153,16 +158,17 @@ class Reader:
         self._search_log(run, held, ended=not runs)
         fields = encode_description(job, wandb_url=run.log.url, log_scanned=run.log.scanned)
         fields[FINGERPRINT] = fingerprint.encode()
-        settled = self._is_settled(run, fingerprint, read_at)
-        return Reading(fields, fingerprint, settled, job.heartbeat_at if runs else None)
+        racy = self._is_racy(run, fingerprint, read_at)
+        return Reading(fields, fingerprint, racy, job.heartbeat_at if runs else None)
 
-    def _is_settled(self, run: KnownRun, fingerprint: Fingerprint, read_at: float) -> bool:
+    def _is_racy(self, run: KnownRun, fingerprint: Fingerprint, read_at: float) -> bool:
+        """Whether the file changed so recently that an equal fingerprint does not yet mean equal content."""
         changed_at = fingerprint.mtime_ns / 1e9
         if changed_at <= read_at + self._settle:
-            return changed_at + self._settle < read_at
+            return changed_at + self._settle >= read_at
         # The writer's clock is ahead of this one: go by when this fingerprint was first met.
         met_before = fingerprint == run.fingerprint
-        return met_before and self._clock.monotonic() - run.read_at > self._settle
+        return not met_before or self._clock.monotonic() - run.read_at <= self._settle
 
     def _search_log(self, run: KnownRun, held: int | None, *, ended: bool) -> None:
         wanted = run.log.wants(self._log_cap)

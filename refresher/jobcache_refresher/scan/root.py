@@ -19,7 +19,7 @@ class RootFaultError(Exception):
     """The status directory cannot be believed."""
 
 
-class RootGuard:
+class RootCheck:
     """Remembers what the root was when it was last believed.
 
     Args:

@@ -14,7 +14,7 @@ from jobcache.schema.job import FINGERPRINT
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.limits import open_files_limit
 from jobcache_refresher.records import Fields, Record
-from jobcache_refresher.scan.descriptors import Holds
+from jobcache_refresher.scan.descriptors import DescriptorCache
 from jobcache_refresher.scan.discovery import Discovery
 from jobcache_refresher.scan.reading import (
     DirectoryMissing,
@@ -26,7 +26,7 @@ from jobcache_refresher.scan.reading import (
     Unchanged,
     beat_of,
 )
-from jobcache_refresher.scan.root import RootFaultError, RootGuard
+from jobcache_refresher.scan.root import RootCheck, RootFaultError
 from jobcache_refresher.scan.schedule import Schedule
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.snapshot import (
@@ -107,11 +107,13 @@ class Scanner:
             settings.resync_interval,
         )
         self._workers = Workers(settings.scan_threads, "jobcache-scan")
-        self._holds = Holds(tree, min(settings.max_descriptors, open_files_limit() // 2))
-        self._guard = RootGuard(tree, filesystem_type, settings.marker)
+        self._descriptors = DescriptorCache(
+            tree, min(settings.max_descriptors, open_files_limit() // 2)
+        )
+        self._root_check = RootCheck(tree, filesystem_type, settings.marker)
         self._discovery = Discovery(
             tree,
-            self._guard,
+            self._root_check,
             self._schedule,
             clock,
             self._workers,
@@ -119,7 +121,7 @@ class Scanner:
         )
         self._reader = Reader(
             tree,
-            self._holds,
+            self._descriptors,
             settings.zone(),
             clock,
             self._schedule,
@@ -140,13 +142,13 @@ class Scanner:
 
     def reset(self, snapshot: Snapshot) -> None:
         """Put another in place of all that is known of the tree, but not of what its root must be."""
-        self._holds.drop_all()
+        self._descriptors.drop_all()
         self._discovery.snapshot = snapshot
 
     def close(self) -> None:
         """Let go of threads and descriptors."""
         self._workers.close()
-        self._holds.drop_all()
+        self._descriptors.drop_all()
 
     def scan(
         self,
@@ -169,15 +171,15 @@ class Scanner:
             RootFaultError: the status directory itself cannot be believed. The snapshot is as before.
         """
         pointed_at = frozenset(hints)
-        before = self._guard.device, self._guard.place
+        before = self._root_check.device, self._root_check.place
         try:
             errors = self._discovery.discover(scope, pointed_at, fresh_since)
         except RootFaultError:
-            self._holds.drop_all()
+            self._descriptors.drop_all()
             raise
-        if (self._guard.device, self._guard.place) != before:
+        if (self._root_check.device, self._root_check.place) != before:
             # Mounted anew, or a link that leads elsewhere now: what is held is of before, and keeps a mount alive.
-            self._holds.drop_all()
+            self._descriptors.drop_all()
         scan = Scan(errors=errors, volumes=frozenset(self._discovery.volumes))
         try:
             self._look_at_runs(scan, scope, pointed_at, fresh_since, give)
@@ -199,14 +201,14 @@ class Scanner:
         torn = self._examine(scan, due, pointed_at, fresh_since, give)
         self._examine(scan, torn, pointed_at, fresh_since, give)
 
-    def in_doubt(self, paths: Iterable[bytes]) -> set[bytes]:
+    def unconfirmed(self, paths: Iterable[bytes]) -> set[bytes]:
         """Those of some runs and directories that lack something, which awaits a second observation."""
         runs, directories = self.snapshot.runs, self.snapshot.directories
         return {
             path
             for path in paths
             if (path in runs and 0 < runs[path].file_missed < CONFIRMATIONS)
-            or (path in directories and directories[path].doubtful)
+            or (path in directories and directories[path].has_missing)
         }
 
     def give_back(self, scan: Scan) -> None:
@@ -218,7 +220,7 @@ class Scanner:
         """A run was deleted from the cache. If its directory is there, it may become a job again."""
         if path not in self.snapshot.runs:
             return
-        self._holds.drop(path)
+        self._descriptors.drop(path)
         if self.snapshot.is_gone(path):
             self.snapshot.forget(path)
         else:
@@ -227,7 +229,7 @@ class Scanner:
     def mark_dirty(self, path: bytes) -> None:
         """Read a run again in the next scan, whatever its fingerprint."""
         if run := self.snapshot.runs.get(path):
-            run.settled = False
+            run.racy = True
             run.look_at = NEVER
 
     def _due(
@@ -290,8 +292,8 @@ class Scanner:
         else:
             self._note_news(run, finding, above, time, now)
         run.look_at = now + self._schedule.quiet_interval(time - run.changed_at, above)
-        unsettled = run.fingerprint is not None and not run.settled and run.trouble is None
-        if unsettled or run.file_missed:
+        racy = run.fingerprint is not None and run.racy and run.trouble is None
+        if racy or run.file_missed:
             run.look_at = NEVER
 
     def _note_news(
@@ -307,7 +309,7 @@ class Scanner:
             run.file_missed += 1
             run.missed_at = now
         if isinstance(finding, DirectoryMissing):
-            self._discovery.doubt(above)
+            self._discovery.mark_dirty(above)
         elif isinstance(finding, Reading):
             self._note_reading(run, finding)
 
@@ -325,7 +327,7 @@ class Scanner:
             run.fingerprint = reading.fingerprint
             run.read_at = self._clock.monotonic()
         run.changed_at = reading.fingerprint.mtime_ns / 1e9
-        run.settled = reading.settled
+        run.racy = reading.racy
         run.beat = reading.beat
 
     def _judge_absences(self, scan: Scan, among: Iterable[bytes] | None) -> None:
@@ -398,7 +400,7 @@ class RecalledTree:
 def _recall(snapshot: Snapshot, path: bytes, fields: Fields) -> None:
     fingerprint = Fingerprint.parse(fields.get(FINGERPRINT, b""))
     run = snapshot.expect(path, 0.0)
-    run.settled = fingerprint is not None
+    run.racy = fingerprint is None
     run.fingerprint = fingerprint or UNKNOWN
     run.changed_at = run.fingerprint.mtime_ns / 1e9
     run.beat = beat_of(fields)

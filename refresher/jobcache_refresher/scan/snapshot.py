@@ -35,8 +35,8 @@ class KnownDirectory:
     """Its mtime before it was last listed whole; None if it never was."""
     shown_mtime_ns: int | None = None
     """Its mtime as its parent's listing last showed it; None if that is not known."""
-    settled: bool = False
-    """Whether it was listed long enough after its last change for an equal mtime to mean an equal listing."""
+    racy: bool = True
+    """Whether it was listed so soon after its last change that an equal mtime does not yet mean an equal listing."""
     children: dict[bytes, int] = field(default_factory=dict)
     """Names below it, each with how many listings in a row it has been missing from."""
     changed_at: float = NEVER
@@ -47,7 +47,7 @@ class KnownDirectory:
     """Monotonic time at which it is listed again whatever its mtime."""
 
     @property
-    def doubtful(self) -> bool:
+    def has_missing(self) -> bool:
         """Whether a child is missing: that awaits another observation, and while its deletion is held, its return."""
         return any(self.children.values())
 
@@ -63,8 +63,8 @@ class KnownRun:
     """Of the directory, as its parent's listing shows it."""
     fingerprint: Fingerprint | None = None
     """Of the file when it was last read well."""
-    settled: bool = False
-    """Whether it was read long enough after its last change for an equal fingerprint to mean equal content."""
+    racy: bool = True
+    """Whether it was read so soon after its last change that an equal fingerprint does not yet mean equal content."""
     read_at: float = NEVER
     """Monotonic time at which this fingerprint was first read."""
     beat: float | None = None
@@ -100,7 +100,7 @@ class Snapshot:
     def doubt_all(self) -> None:
         """Have everything listed and looked at once more, whatever its times say."""
         for directory in self.directories.values():
-            directory.settled = False
+            directory.racy = True
         for run in self.runs.values():
             run.look_at = NEVER
 

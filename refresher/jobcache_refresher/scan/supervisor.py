@@ -10,7 +10,7 @@ from jobcache.errors import JobCacheError
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.scan.scanner import Readings, Scan, Scanner
 from jobcache_refresher.scan.scope import Scope
-from jobcache_refresher.workers import Outcome, Workers
+from jobcache_refresher.workers import Pending, Workers
 
 GLANCE = 0.1
 """Seconds between two looks at whether a scan goes on."""
@@ -48,7 +48,7 @@ class ScanSupervisor:
         self._clock = clock
         self._on_step = on_step
         self._thread = Workers(1, "jobcache-patience")
-        self._hung: Outcome[Scan] | None = None
+        self._hung: Pending[Scan] | None = None
 
     def waits_for_hung_scan(self) -> bool:
         """Whether a scan that hung has still not come back. One that has is absorbed: what it read is read again."""
@@ -82,7 +82,7 @@ class ScanSupervisor:
             finally:
                 given.put(None)
 
-        outcome = self._thread.submit(scan_and_give)
+        pending = self._thread.submit(scan_and_give)
         steps, since = self._scanner.steps, self._clock.monotonic()
         while True:
             try:
@@ -92,14 +92,14 @@ class ScanSupervisor:
             if self._stop.is_set():
                 raise StoppedError("stopped in the middle of a scan")
             if readings is None:
-                return outcome.result()
+                return pending.result()
             if readings:
                 take(readings)
             if readings or self._scanner.steps != steps:
                 steps, since = self._scanner.steps, self._clock.monotonic()
                 self._on_step()
             elif self._clock.monotonic() - since > self._timeout:
-                self._hung = outcome
+                self._hung = pending
                 raise FilesystemHungError(f"it has not answered for {self._timeout:g} s")
 
     def close(self) -> None:
@@ -108,10 +108,10 @@ class ScanSupervisor:
         self._thread.close()
         closed.wait(GLANCE * 10)
 
-    def _take_late(self, outcome: Outcome[Scan]) -> None:
+    def _take_late(self, pending: Pending[Scan]) -> None:
         """Have the next scan find what one found after nobody waited for it."""
         try:
-            late = outcome.result()
+            late = pending.result()
         except Exception:
             return
         self._scanner.give_back(late)

@@ -96,7 +96,7 @@ class Tree:
     """A status directory.
 
     Every method raises ``OSError`` as the filesystem gives it. A file is named by its directory's path, its own name
-    and, where there is one, a descriptor that ``hold_directory`` gave for it: looking a name up in a held
+    and, where there is one, a descriptor that ``directory_descriptor`` gave for it: looking a name up in a held
     directory costs a network filesystem one operation, by path one for each name of it.
     """
 
@@ -152,16 +152,16 @@ class Tree:
             return False
         return True
 
-    def hold_directory(self, path: bytes) -> int:
+    def directory_descriptor(self, path: bytes) -> int:
         """A descriptor of a directory to look names up in; the caller closes it with ``release``."""
         full = self._full(path)
         return _only_at(full, os.open(full, _HOLD | os.O_DIRECTORY))
 
-    def hold_file(self, name: bytes, held: int) -> int:
+    def file_descriptor(self, name: bytes, held: int) -> int:
         """A descriptor of a file, to be asked for its fingerprint; the caller closes it with ``release``."""
         return os.open(name, _HOLD, dir_fd=held)
 
-    def held_fingerprint(self, held: int) -> Fingerprint:
+    def descriptor_fingerprint(self, held: int) -> Fingerprint:
         """The fingerprint of a held file."""
         return Fingerprint.of(os.fstat(held))
 

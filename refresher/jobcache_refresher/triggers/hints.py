@@ -19,7 +19,7 @@ RETRY = 60.0
 """Seconds after which a watcher that failed is tried again."""
 
 
-class Lookout:
+class HintSource:
     """Keeps a watcher where one is of use, and says which mode is in effect and why. One thread uses it.
 
     Args:

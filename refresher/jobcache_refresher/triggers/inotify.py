@@ -1,6 +1,6 @@
 """Hints from inotify: which runs and directories of a local status directory have just changed.
 
-Only this module imports watchdog, which the extra ``refresher`` brings; ``lookout`` imports it where events are wanted.
+Only this module imports watchdog, which the extra ``refresher`` brings; ``hints`` imports it where events are wanted.
 
 Of watchdog (7.1) it uses the inotify instance and the thread that reads it, not the observer on top. The observer
 - rebuilds its watches after a queue overflow, and tells nobody that events were lost;

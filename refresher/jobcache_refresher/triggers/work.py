@@ -12,7 +12,7 @@ from jobcache_refresher.publish.server import Server
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.triggers.dirty import Dirty
-from jobcache_refresher.triggers.hints import Lookout
+from jobcache_refresher.triggers.hints import HintSource
 from jobcache_refresher.triggers.requests import RequestInbox, Requests
 
 RELAXED = 3.0
@@ -64,7 +64,7 @@ class WorkQueue:
         self._settings = settings
         self._clock = clock
         self._inbox = RequestInbox(server, keys, wake)
-        self._lookout = Lookout(settings.status_dir, settings.mode, wake, clock)
+        self._hint_source = HintSource(settings.status_dir, settings.mode, wake, clock)
         self._dirty = Dirty()
         self._missed: dict[bytes, int] = {}
         """What hints showed to be missing, and how often more it is looked for before the next poll."""
@@ -86,7 +86,7 @@ class WorkQueue:
 
     def suspend(self) -> None:
         """Watch no longer, for as long as another refresher leads."""
-        self._lookout.close()
+        self._hint_source.close()
 
     def forget(self) -> None:
         """Drop what was asked for and told of: whoever leads sees to it, and ``open`` takes up what is left."""
@@ -100,13 +100,13 @@ class WorkQueue:
 
     def join(self) -> None:
         """Wait for the threads that gather."""
-        self._lookout.close()
+        self._hint_source.close()
         self._inbox.join()
 
     def next(self, at_least: Scope = Scope.HINTS) -> WorkItem | None:
         """The scan that is due now, or None. With a larger scope than hints, one is always due."""
         requests = self._inbox.drain()
-        self._dirty.add(self._lookout.drain())
+        self._dirty.add(self._hint_source.drain())
         scope = self._due(requests)
         if scope is None and at_least is Scope.HINTS:
             return None
@@ -125,7 +125,7 @@ class WorkQueue:
         item: WorkItem,
         *,
         believed: bool,
-        in_doubt: Callable[[Iterable[bytes]], Iterable[bytes]],
+        unconfirmed: Callable[[Iterable[bytes]], Iterable[bytes]],
     ) -> None:
         """It was made.
 
@@ -133,13 +133,13 @@ class WorkQueue:
             item: what was.
             believed: whether the status directory could be believed; if not, everything is looked at next, since nobody
                 knows what happened meanwhile.
-            in_doubt: tells which of some paths lack something that must be observed once more. The next poll is far.
+            unconfirmed: tells which of some paths lack something that must be observed once more. The next poll is far.
         """
         if not believed:
             self.failed(item)
         looks = {path: left - 1 for path, left in self._missed.items() if left > 1}
         looks.update(dict.fromkeys(item.dirty.runs | item.dirty.directories, SECOND_LOOKS))
-        self._missed = {path: looks[path] for path in in_doubt(looks)}
+        self._missed = {path: looks[path] for path in unconfirmed(looks)}
         self._relist_next = not believed
         if item.scope is not Scope.HINTS:
             self._next_poll = item.began + self._poll_interval
@@ -154,14 +154,14 @@ class WorkQueue:
     def description(self) -> dict[str, str]:
         """The mode in effect, as ``meta`` tells it."""
         return {
-            meta.MODE: self._lookout.mode,
-            meta.MODE_REASON: self._lookout.reason,
+            meta.MODE: self._hint_source.mode,
+            meta.MODE_REASON: self._hint_source.reason,
             meta.POLL_INTERVAL: f"{self._poll_interval:g}",
         }
 
     @property
     def _poll_interval(self) -> float:
-        relaxed = self._lookout.mode == "watchdog"
+        relaxed = self._hint_source.mode == "watchdog"
         return self._settings.poll_interval * (RELAXED if relaxed else 1.0)
 
     def _due(self, requests: Requests) -> Scope | None:

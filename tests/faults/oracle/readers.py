@@ -14,7 +14,7 @@ from tests.faults.oracle.faults import UNNOTICED
 from tests.faults.oracle.forger import FORGED
 from tests.faults.oracle.place import NAMESPACE, Place
 from tests.faults.oracle.server import FragileServer
-from tests.faults.oracle.world import Standing
+from tests.faults.oracle.world import IndexedFields
 from tests.trees import Names, shown_names
 
 GRACE = 0.2
@@ -58,7 +58,7 @@ class Floors:
 class Expected:
     """What an answer to a read must and must not hold, as of when the read began."""
 
-    due: dict[Names, Standing]
+    due: dict[Names, IndexedFields]
     away: dict[Names, float]
 
     def among(self, wanted: Callable[[Names], bool]) -> Expected:

@@ -20,7 +20,7 @@ REBUILDING = 15.0
 
 
 @dataclass(slots=True)
-class Standing:
+class IndexedFields:
     """A job on disk."""
 
     since: float
@@ -55,7 +55,7 @@ class World:
     """The truth, for any thread."""
 
     timing: Timing
-    _jobs: dict[Names, Standing] = field(default_factory=dict)
+    _jobs: dict[Names, IndexedFields] = field(default_factory=dict)
     _absences: dict[Names, list[Absence]] = field(default_factory=dict)
     _dismissed: dict[Names, float] = field(default_factory=dict)
     _hindrances: list[Hindrance] = field(default_factory=list)
@@ -69,7 +69,7 @@ class World:
         """A job was written whole where there was none."""
         with self._lock:
             now = time.time()
-            self._jobs[names] = Standing(now)
+            self._jobs[names] = IndexedFields(now)
             self._dismissed.pop(names, None)
             absences = self._absences.setdefault(names, [Absence(-math.inf)])
             absences[-1].end = now
@@ -91,7 +91,7 @@ class World:
             if standing is None or standing.torn_since is None:
                 return
             if self._lost_since(standing.torn_since - REBUILDING):
-                self._jobs[names] = Standing(time.time())
+                self._jobs[names] = IndexedFields(time.time())
             else:
                 standing.torn_since = None
 
@@ -129,7 +129,7 @@ class World:
 
     def _postpone(self, names: Names, since: float) -> None:
         if standing := self._jobs.get(names):
-            self._jobs[names] = Standing(since, standing.torn_since)
+            self._jobs[names] = IndexedFields(since, standing.torn_since)
             self._absences[names].insert(-1, Absence(time.time(), time.time()))
 
     def must_be_away(self, began: float) -> dict[Names, float]:
@@ -196,7 +196,7 @@ class World:
         with self._lock:
             for names, standing in self._jobs.items():
                 if standing.since <= time.time():
-                    self._jobs[names] = Standing(-math.inf)
+                    self._jobs[names] = IndexedFields(-math.inf)
                     self._absences[names] = [Absence(-math.inf, -math.inf)]
 
     # What follows
@@ -222,7 +222,7 @@ class World:
             at = begin
         return at - needed
 
-    def due(self, now: float) -> dict[Names, Standing]:
+    def due(self, now: float) -> dict[Names, IndexedFields]:
         """The jobs that a ``ready`` view must show."""
         with self._lock:
             threshold = self.threshold(now)
@@ -232,7 +232,7 @@ class World:
                 if standing.since <= threshold and not self._may_be_unread(standing)
             }
 
-    def is_still_there(self, names: Names, standing: Standing) -> bool:
+    def is_still_there(self, names: Names, standing: IndexedFields) -> bool:
         """Whether the job has been there ever since."""
         with self._lock:
             return self._jobs.get(names) is standing and not self._may_be_unread(standing)
@@ -244,7 +244,7 @@ class World:
             absences = self._absences.get(names, [])
             return any(one.begin <= at + 0.002 and one.end >= threshold for one in absences)
 
-    def _may_be_unread(self, standing: Standing) -> bool:
+    def _may_be_unread(self, standing: IndexedFields) -> bool:
         torn = standing.torn_since
         return torn is not None and self._lost_since(torn - REBUILDING)
 

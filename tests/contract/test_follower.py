@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from jobcache_refresher.publish import mirror
+from jobcache_refresher.publish import follower
 from jobcache_refresher.records import Records
 from jobcache_refresher.scan.tree import Tree
 from tests.contract.compare import assert_agrees
@@ -27,7 +27,7 @@ def names_of(number: int) -> Names:
 
 @pytest.fixture(autouse=True)
 def short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "KEYS_PER_STEP", 7)
+    monkeypatch.setattr(follower, "KEYS_PER_STEP", 7)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jobcache.errors import CacheUnavailable, ConfigError, JobCacheError
-from jobcache.queries.answer import Answer, OldStamp
+from jobcache.queries.answer import Answer, StaleMetadata
 from jobcache.times import Clock
 
 MOST_ANSWERS = 256
@@ -25,7 +25,7 @@ class _Kept:
     size: int
 
 
-class LastGood:
+class StaleIfError:
     """Answers by their query, those of one epoch, the least recently given to a caller going first.
 
     Args:
@@ -76,7 +76,7 @@ class LastGood:
                 self._drop(query)
                 return None
             self._kept[query] = self._kept.pop(query)
-        return replace(kept.answer, header=OldStamp(kept.answer.header, since, why))
+        return replace(kept.answer, header=StaleMetadata(kept.answer.header, since, why))
 
     def stand_in(self, query: Hashable, error: JobCacheError) -> Answer[Any]:
         """What to answer a query with that failed: its last good answer, if Redis did not answer now.

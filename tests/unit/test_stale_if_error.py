@@ -6,10 +6,10 @@ import pytest
 
 from jobcache.errors import CacheNotReady, CacheUnavailable, JobCacheError, SchemaMismatch
 from jobcache.models import CacheState, Freshness
-from jobcache.queries import lastgood
-from jobcache.queries.answer import ANSWER_OVERHEAD, Answer, Stamp
-from jobcache.queries.lastgood import MOST_ANSWERS, LastGood
-from jobcache.schema.job import Vantage
+from jobcache.queries import stale_if_error
+from jobcache.queries.answer import ANSWER_OVERHEAD, Answer, AnswerMetadata
+from jobcache.queries.stale_if_error import MOST_ANSWERS, StaleIfError
+from jobcache.schema.job import AsOf
 from tests.unit.test_breaker import Time
 
 AWAY = CacheUnavailable("away")
@@ -21,7 +21,7 @@ class NewStamp:
     def __init__(self, epoch: bytes = b"1", reason: str | None = None) -> None:
         self.epoch = epoch
         self.reason = reason
-        self.vantage = Vantage("/status", 0.0)
+        self.as_of = AsOf("/status", 0.0)
 
     @property
     def freshness(self) -> Freshness:
@@ -44,11 +44,11 @@ def time() -> Time:
 
 
 @pytest.fixture
-def kept(time: Time) -> LastGood:
-    return LastGood(30, clock=time)
+def kept(time: Time) -> StaleIfError:
+    return StaleIfError(30, clock=time)
 
 
-def test_an_answer_stands_in_and_says_so(kept: LastGood, time: Time) -> None:
+def test_an_answer_stands_in_and_says_so(kept: StaleIfError, time: Time) -> None:
     kept.keep("q", answer([1, 2]), time.now)
     time.now += 10
     found = kept.stand_in("q", AWAY)
@@ -59,19 +59,19 @@ def test_an_answer_stands_in_and_says_so(kept: LastGood, time: Time) -> None:
     assert (fresh.generation, fresh.epoch) == (7, "1")
 
 
-def test_an_answer_that_was_overdue_says_that_as_well(kept: LastGood, time: Time) -> None:
+def test_an_answer_that_was_overdue_says_that_as_well(kept: StaleIfError, time: Time) -> None:
     kept.keep("q", answer([1], reason="the last scan completed 75 s ago"), time.now)
     reason = kept.stand_in("q", AWAY).header.freshness.reason
     assert reason == "away; before that: the last scan completed 75 s ago"
 
 
-def test_what_a_caller_does_to_it_harms_nobody(kept: LastGood, time: Time) -> None:
+def test_what_a_caller_does_to_it_harms_nobody(kept: StaleIfError, time: Time) -> None:
     kept.keep("q", answer([1]), time.now)
     kept.stand_in("q", AWAY).value.append(2)
     assert kept.stand_in("q", AWAY).value == [1]
 
 
-def test_not_one_that_is_too_old_nor_of_another_query(kept: LastGood, time: Time) -> None:
+def test_not_one_that_is_too_old_nor_of_another_query(kept: StaleIfError, time: Time) -> None:
     kept.keep("q", answer([1]), time.now)
     time.now += 30
     assert kept.stand_in("q", AWAY).value == [1]
@@ -84,7 +84,7 @@ def test_not_one_that_is_too_old_nor_of_another_query(kept: LastGood, time: Time
 
 @pytest.mark.parametrize("error", [CacheNotReady("building"), SchemaMismatch("other")])
 def test_none_once_the_cache_was_seen_to_be_without(
-    kept: LastGood, time: Time, error: JobCacheError
+    kept: StaleIfError, time: Time, error: JobCacheError
 ) -> None:
     kept.keep("q", answer([1]), time.now)
     for then in (error, AWAY):
@@ -92,7 +92,9 @@ def test_none_once_the_cache_was_seen_to_be_without(
             kept.stand_in("q", then)
 
 
-def test_none_that_was_asked_for_before_something_was_forgotten(kept: LastGood, time: Time) -> None:
+def test_none_that_was_asked_for_before_something_was_forgotten(
+    kept: StaleIfError, time: Time
+) -> None:
     """As a listing by one thread, while another deletes a job."""
     asked = time.now
     time.now += 1
@@ -103,14 +105,14 @@ def test_none_that_was_asked_for_before_something_was_forgotten(kept: LastGood, 
     assert kept.find("q", "away") is not None
 
 
-def test_none_of_another_epoch(kept: LastGood, time: Time) -> None:
+def test_none_of_another_epoch(kept: StaleIfError, time: Time) -> None:
     kept.keep("q", answer([1]), time.now)
     kept.keep("other", answer([2], b"2"), time.now)
     assert kept.find("q", "away") is None
     assert kept.find("other", "away") is not None
 
 
-def test_bounded_in_answers_the_least_used_going_first(kept: LastGood, time: Time) -> None:
+def test_bounded_in_answers_the_least_used_going_first(kept: StaleIfError, time: Time) -> None:
     for number in range(MOST_ANSWERS):
         kept.keep(number, answer([number]), time.now)
     assert kept.find(0, "away") is not None
@@ -119,17 +121,17 @@ def test_bounded_in_answers_the_least_used_going_first(kept: LastGood, time: Tim
     assert kept.find(1, "away") is None
 
 
-def test_bounded_in_bytes(kept: LastGood, time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lastgood, "MOST_BYTES", 3 * ANSWER_OVERHEAD)
+def test_bounded_in_bytes(kept: StaleIfError, time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stale_if_error, "MOST_BYTES", 3 * ANSWER_OVERHEAD)
     for number in range(4):
         kept.keep(number, answer([number]), time.now)
         kept.keep(number, answer([number]), time.now)
     assert [kept.find(number, "") is not None for number in range(4)] == [False, True, True, True]
-    monkeypatch.setattr(lastgood, "MOST_BYTES", ANSWER_OVERHEAD - 1)
+    monkeypatch.setattr(stale_if_error, "MOST_BYTES", ANSWER_OVERHEAD - 1)
     kept.keep(3, answer([3]), time.now)
     assert kept.find(3, "") is None
 
 
 def test_a_stamp_is_a_stamp() -> None:
-    stamp: Stamp = NewStamp()
+    stamp: AnswerMetadata = NewStamp()
     assert not stamp.freshness.last_good

@@ -36,7 +36,7 @@ class _Known(NamedTuple):
     job: ParsedJob
 
 
-class Memo:
+class ParsedJobCache:
     """At most about ``most_bytes``, an eighth of it for answers and the rest for parsed jobs; 0 for none."""
 
     def __init__(self, most_bytes: int) -> None:
