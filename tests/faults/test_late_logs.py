@@ -119,12 +119,21 @@ def test_a_run_at_rest_costs_one_more_look_at_most(
         assert tree.looked == 10, "an address that is known is not looked for"
 
 
-def test_a_live_run_costs_nothing_more(rig: Rig, tree: CountingTree) -> None:
-    write_run(rig.status_dir, ENDED)
-    rig.settle()
-    rig.refresher.time.advance(10)
-    rig.settle()
-    tree.opened = tree.looked = 0
-    for _ in range(10):
-        rig.refresh()
-    assert (tree.opened, tree.looked) == (0, 0)
+@pytest.mark.parametrize(("descriptors", "looks"), [(4096, 0), (0, 10)])
+def test_a_live_run_costs_nothing_more(
+    valkey: RunningServer,
+    status_dir: Path,
+    namespace: str,
+    tree: CountingTree,
+    descriptors: int,
+    looks: int,
+) -> None:
+    write_run(status_dir, ENDED)
+    with Rig(valkey.url, status_dir, namespace, tree=tree, max_descriptors=descriptors) as rig:
+        rig.settle()
+        rig.refresher.time.advance(10)
+        rig.settle()
+        tree.opened = tree.looked = 0
+        for _ in range(10):
+            rig.refresh()
+    assert (tree.opened, tree.looked) == (0, looks)
