@@ -23,9 +23,13 @@ def read_timestamp(text: str, zone: tzinfo | None = None) -> list[datetime]:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None and zone is not None:
             moment = moment.replace(tzinfo=zone)
-        first, second = moment.astimezone(UTC), moment.replace(fold=1).astimezone(UTC)
+        first = moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return []
+    try:
+        second = moment.replace(fold=1).astimezone(UTC)
+    except (ValueError, OverflowError):  # a look at the day after the last of year 9999
+        return [first]
     # Where it is set forward, the two differ as well, the other way round: that hour never was.
     return [first, second] if first < second else [first]
 
