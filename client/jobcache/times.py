@@ -13,15 +13,29 @@ def parse_timestamp(text: str, zone: tzinfo | None = None) -> datetime | None:
     """Read an ISO 8601 timestamp as an aware UTC time, or None when it is not one.
 
     A naive timestamp (the producer writes ``datetime.now().isoformat()``) is read in ``zone``, which by
-    default is this machine's.
+    default is this machine's. Of one from the hour that comes twice, the first reading counts.
+    """
+    return next(iter(read_timestamp(text, zone)), None)
+
+
+def read_timestamp(text: str, zone: tzinfo | None = None) -> list[datetime]:
+    """Every reading of a timestamp, as ``parse_timestamp`` reads it, the first in time first.
+
+    When a clock is set back, an hour of local time comes twice: a naive timestamp of that hour has two readings.
     """
     try:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None and zone is not None:
             moment = moment.replace(tzinfo=zone)
-        return moment.astimezone(UTC)
+        first = moment.astimezone(UTC)
     except (ValueError, OverflowError):
-        return None
+        return []
+    try:
+        second = moment.replace(fold=1).astimezone(UTC)
+    except (ValueError, OverflowError):  # a look at the day after the last of year 9999
+        return [first]
+    # Where it is set forward, the two differ as well, the other way round: that hour never was.
+    return [first, second] if first < second else [first]
 
 
 _LATEST = datetime.max.replace(tzinfo=UTC)

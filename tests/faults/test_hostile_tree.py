@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,21 @@ def test_a_log_is_read_no_further_than_its_cap(hostile: Rig) -> None:
         assert (
             runs[b"hostile/g/n/" + name].log.scanned or 0
         ) <= hostile.refresher.settings.log_scan_bytes
+
+
+@pytest.mark.parametrize("later", [0, 3600])
+def test_the_file_tells_which_of_two_equal_hours_it_is_from(
+    valkey: RunningServer, status_dir: Path, namespace: str, later: int
+) -> None:
+    """The clocks of Berlin went back at 01:00 UTC on 25 October 2026."""
+    written = datetime(2026, 10, 25, 0, 30, tzinfo=UTC).timestamp() + later
+    twice = "2026-10-25T02:30:00"
+    run = write_run(status_dir, good(0), last_heartbeat=twice, start_time=twice)
+    os.utime(run / "metadata.json", (written, written))
+    with Rig(valkey.url, status_dir, namespace, timezone="Europe/Berlin") as rig:
+        rig.refresh()
+        job = rig.cache.get_job(*good(0))
+    assert job is not None
+    assert job.started_at is not None
+    assert job.heartbeat_at is not None
+    assert (job.started_at.timestamp(), job.heartbeat_at.timestamp()) == (written, written)

@@ -15,6 +15,9 @@ def line(url: str = URL) -> bytes:
     return f"\x1b[1mWANDB | project=p run_id=r url={url}\x1b[0m\n".encode()
 
 
+BAR = b"".join(b"\rSteps: %5d/400 [%s] 3.1it/s" % (n, b"#" * 50) for n in range(400))
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -24,6 +27,17 @@ def line(url: str = URL) -> bytes:
         f"\x1b[32mWANDB\x1b[0m | run_id=r url=\x1b[4m{URL}\x1b[24m after\n".encode(),
         b"WANDB without one\n" + line(),
         b"\xff\xfe WANDB " + line(),
+        BAR + b"\n" + line(),
+        BAR + b"\r" + line() + BAR,
+        BAR[:3000] + b"\r" + line(),
+        line().replace(b"\n", b"\r") + BAR,
+        b"hello\r\n" + line().replace(b"\n", b"\r\n"),
+        b"hello\r" + line().replace(b"\n", b"\r"),
+        # Without any end of a line: the cursor is moved instead.
+        b"\x1b[1G.." * 5000 + line() + b"\x1b[1G.." * 5000,
+        b"WANDB without one " + b"." * 2 * LONGEST_LINE + line(),
+        b"url=https://not.this/one WANDB " + line(),
+        b"WANDB" + b"." * (LONGEST_LINE - 40) + line(),
     ],
 )
 def test_found(text: bytes) -> None:
@@ -38,6 +52,9 @@ def test_found(text: bytes) -> None:
         f"url={URL}\n".encode(),
         b"WANDB | url=ftp://x\n",
         b"WANDB\nurl=" + line()[40:],
+        f"WANDB\rurl={URL}\n".encode(),
+        f"WANDB\nurl={URL}\n".encode(),
+        b"WANDB " + b"." * (LONGEST_LINE - 40) + f" url={URL}".encode() + b"." * LONGEST_LINE,
     ],
 )
 def test_not_found(text: bytes) -> None:
@@ -48,6 +65,9 @@ def test_linear_in_the_length() -> None:
     began = time.perf_counter()
     assert find_address(b"WANDB url=" * 400_000) is None
     assert find_address(b"WANDB\n" * 400_000) is None
+    assert find_address(b"WANDB\r" * 400_000) is None
+    assert find_address((b"WANDBWANDB" + b"." * 4090) * 500) is None
+    assert find_address(b"WANDB\x1b[" * 400_000) is None
     assert time.perf_counter() - began < 5
 
 
@@ -70,12 +90,32 @@ class TestSearch:
         self.feed(search, b"some line of a log\n" * 500 + line(), chunk)
         assert search.url == URL
 
+    @pytest.mark.parametrize("before", range(8192 - 100, 8192 + 20))
+    @pytest.mark.parametrize("filler", [b".", b"\r"])
+    def test_across_chunks_in_a_line_without_an_end(self, before: int, filler: bytes) -> None:
+        search = LogSearch()
+        self.feed(search, filler * before + line() + b"." * 10_000, 8192)
+        assert search.url == URL
+
+    def test_a_bar_that_is_still_written(self) -> None:
+        """Its last line has no end for as long as it moves."""
+        search, text = LogSearch(), b""
+        for piece in (BAR, b"\r" + line()[:-20], line()[-20:-1], b"\r", BAR):
+            text += piece
+            self.feed(search, text, 8192)
+        assert search.url == URL
+
     def test_a_line_that_is_still_written_is_not_believed(self) -> None:
         search = LogSearch()
         whole = line()
         self.feed(search, whole[:-12], 8192)
         assert search.url is None
         self.feed(search, whole, 8192)
+        assert search.url == URL
+
+    def test_a_carriage_return_ends_a_line(self) -> None:
+        search = LogSearch()
+        self.feed(search, line().replace(b"\n", b"\r"), 8192)
         assert search.url == URL
 
     def test_the_last_line_of_a_run_that_ended(self) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobcache import JobMetadata, JobStatus
-from jobcache.times import format_duration, from_epoch, parse_timestamp, to_epoch
+from jobcache.times import format_duration, from_epoch, parse_timestamp, read_timestamp, to_epoch
 
 
 def job(**fields: object) -> JobMetadata:
@@ -89,3 +89,10 @@ def test_unreadable_times(text: str) -> None:
 def test_the_last_moment_there_is() -> None:
     last = parse_timestamp("9999-12-31T23:59:59.999999", ZoneInfo("UTC"))
     assert from_epoch(to_epoch(last)) == last
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59.999999", "9999-12-31T00:00:00"])
+def test_the_last_day_is_read_in_the_zone_of_this_machine(text: str) -> None:
+    expected = datetime.fromisoformat(text).astimezone(UTC)
+    assert read_timestamp(text) == [expected]
+    assert parse_timestamp(text) == expected

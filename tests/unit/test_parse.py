@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -54,7 +55,12 @@ def test_statuses(written: object, read: JobStatus) -> None:
 
 @pytest.mark.parametrize(
     ("written", "chips"),
-    [(8, 8), (0, 0), (-1, 0), (2**31, 0), (10**400, 0), ("8", 0), (True, 0), (1.5, 0), (None, 0)],
+    [
+        *[(8, 8), (0, 0), (8.0, 8), (1e1, 10), ("8", 8), (" 8\n", 8), ("8.0", 8), ("1e1", 10)],
+        *[(-1, 0), (-0.0, 0), (2**31, 0), (10**400, 0), (1e300, 0), ("9" * 9999, 0), ("-8", 0)],
+        *[(float("nan"), 0), (float("inf"), 0), ("nan", 0), ("inf", 0), ("", 0), ("8 GPUs", 0)],
+        *[(True, 0), ("true", 0), (1.5, 0), ("1.5", 0), (None, 0), ([8], 0), ({"8": 8}, 0)],
+    ],
 )
 def test_chips(written: object, chips: int) -> None:
     job = parse_metadata(json.dumps({"hardware": {"total_chips": written}}).encode(), UTC)
@@ -74,6 +80,57 @@ def test_wrong_types_read_as_absent() -> None:
     assert (job.start_time, job.last_heartbeat, job.config) == ("5", "", b"{}")
     assert job.slurm_job_id == "77"
     assert job.started_at is None
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+"""The clock went back at 01:00 UTC on 25 October 2026: 02:00 to 03:00 came twice."""
+FIRST = datetime(2026, 10, 25, 0, 30, tzinfo=UTC).timestamp()
+SECOND = FIRST + 3600
+TWICE = "2026-10-25T02:30:00"
+
+
+@pytest.mark.parametrize("late", [0.0, -1.5, 1.5, -1200.0, 1200.0])
+@pytest.mark.parametrize("written", [FIRST, SECOND])
+def test_a_heartbeat_from_the_hour_that_comes_twice(written: float, late: float) -> None:
+    raw = json.dumps({"status": "running", "last_heartbeat": TWICE}).encode()
+    assert parse_metadata(raw, BERLIN, written + late).heartbeat_at == written
+
+
+@pytest.mark.parametrize(
+    ("start", "beat", "mtime", "started_at"),
+    [
+        (TWICE, TWICE, FIRST, FIRST),
+        (TWICE, TWICE, SECOND, SECOND),
+        (TWICE, "2026-10-25T02:40:00", SECOND + 600, SECOND),
+        # Started in the first of the two, as the second was not over yet.
+        (TWICE, "2026-10-25T02:10:00", SECOND - 1200, FIRST),
+        (TWICE, "nothing", SECOND - 1200, FIRST),
+        (TWICE, "nothing", SECOND - 1, SECOND),
+        # A producer's clock that is ahead of the filesystem's is ahead for both.
+        (TWICE, "2026-10-25T02:31:00", SECOND - 600, SECOND),
+        # Written in no hour that could tell.
+        (TWICE, "nothing", 0.0, FIRST),
+        (TWICE, TWICE, None, FIRST),
+    ],
+)
+def test_a_start_from_the_hour_that_comes_twice(
+    start: str, beat: str, mtime: float | None, started_at: float
+) -> None:
+    raw = json.dumps({"start_time": start, "last_heartbeat": beat}).encode()
+    assert parse_metadata(raw, BERLIN, mtime).started_at == started_at
+
+
+@pytest.mark.parametrize("mtime", [FIRST, SECOND])
+def test_a_time_with_its_offset_is_what_it_says(mtime: float) -> None:
+    raw = json.dumps({"last_heartbeat": TWICE + "+02:00", "start_time": TWICE + "+01:00"}).encode()
+    job = parse_metadata(raw, BERLIN, mtime)
+    assert (job.heartbeat_at, job.started_at) == (FIRST, SECOND)
+
+
+def test_the_hour_that_never_was() -> None:
+    raw = json.dumps({"last_heartbeat": "2026-03-29T02:30:00"}).encode()
+    expected = datetime(2026, 3, 29, 1, 30, tzinfo=UTC).timestamp()
+    assert parse_metadata(raw, BERLIN, expected - 3600).heartbeat_at == expected
 
 
 def test_naive_times_are_read_in_the_zone() -> None:

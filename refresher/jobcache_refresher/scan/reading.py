@@ -129,7 +129,9 @@ class Reader:
             except OSError:
                 # What a held directory says may be of the past; the path decides.
                 self._descriptors.drop(run.path)
-        if known is not None and self._tree.fingerprint(run.path, METADATA) == known:
+        same = known is not None and self._tree.fingerprint(run.path, METADATA) == known
+        # A live run writes its file again, and its log is searched then.
+        if same and (live or not self._log_changed(run)):
             return UNCHANGED
         return self._read(run, None)
 
@@ -153,7 +155,7 @@ class Reader:
     def _read(self, run: KnownRun, held: int | None) -> Reading:
         read_at = self._clock.time()
         fingerprint, raw = self._tree.read_whole(run.path, METADATA, self._metadata_cap, held)
-        job = parse_metadata(raw, self._zone)
+        job = parse_metadata(raw, self._zone, fingerprint.mtime_ns / 1e9)
         runs = job.status is JobStatus.RUNNING
         self._search_log(run, held, ended=not runs)
         fields = encode_description(job, wandb_url=run.log.url, log_scanned=run.log.scanned)
@@ -190,6 +192,15 @@ class Reader:
         quiet_for = now - run.log_since
         run.log_at = now + self._schedule.quiet_interval(quiet_for, run.path) - self._schedule.poll
 
+    def _log_changed(self, run: KnownRun) -> bool:
+        """Whether a log in which no address was found yet may hold one by now."""
+        if run.log.scanned is not None and not run.log.wants(self._log_cap):
+            return False
+        try:
+            return self._tree.fingerprint(run.path, LOG).size != run.log.size
+        except OSError:
+            return False  # no log, or not now
+
     def _search_chunk(self, run: KnownRun, held: int | None, wanted: int, *, ended: bool) -> bool:
         """Search a piece of the log; whether that led on, and there may be more."""
         before = run.log.scanned or 0
@@ -198,7 +209,9 @@ class Reader:
         except OSError:
             return False  # no log, or not now
         run.log.feed(size, data, ended=ended)
-        return before < (run.log.scanned or 0) < size and run.log.wants(self._log_cap) > 0
+        # A log that was cut or replaced starts over.
+        moved = before != (run.log.scanned or 0) < size
+        return moved and run.log.wants(self._log_cap) > 0
 
     def _look_for_file(self, run: KnownRun) -> Finding:
         if run.fingerprint is None:
