@@ -528,9 +528,9 @@ def test_a_hung_filesystem_stops_neither_the_heartbeat_nor_the_answers(
         time.sleep(INTERVAL)
         volume.freeze()
         try:
-            degraded = await_state(cache, CacheState.DEGRADED)
-            assert degraded.reason
-            assert "hang" in degraded.reason
+            # First it is only late, by the reader's own judgement.
+            seconds_until(lambda: "hangs" in (cache.freshness().reason or ""), within=10)
+            assert cache.freshness().state is CacheState.DEGRADED
             completed_at = cache.freshness().completed_at
             _assert_beats_or_gave_up(cache, valkey, site.namespace)
             assert all(shows(cache, names) for names in runs)
@@ -575,8 +575,11 @@ def test_a_short_hang_is_no_fault(volume: JuiceFS, site: Site) -> None:
         time.sleep(2.5)
         volume.thaw()
         await_heartbeat(cache, runs[0], beat(site, runs[0]), within=INTERVAL + SLACK)
+        await_state(cache, CacheState.READY)
     watch.always_showed(runs)
-    assert all(sample.freshness.state is CacheState.READY for sample in watch.samples)
+    # It was late, which readers see by themselves; nobody called it hung.
+    reasons = {sample.freshness.reason for sample in watch.samples} - {None}
+    assert not [reason for reason in reasons if not str(reason).startswith("the last scan")]
 
 
 def test_a_process_ends_in_time_while_the_filesystem_hangs(volume: JuiceFS, site: Site) -> None:
