@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from jobcache import JobCache
+from jobcache import AsyncJobCache, JobCache
+from jobcache.schema.streams import DELETE
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.engine import Engine
 from jobcache_refresher.leadership import Phase
@@ -137,8 +139,26 @@ class Rig:
             **options,
         )
 
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Have the refresher do what other clients ask it to delete, as long as this lasts."""
+        work = self.refresher.engine.work
+        work.open(None, None)
+        yield
+        work.stop()
+        work.join()
+        work.forget()
+
+    def async_client(self) -> AsyncJobCache:
+        """One for an event loop."""
+        return AsyncJobCache(
+            self.url, namespace=self.namespace, deadline=10, on_exchange=self._note_exchange
+        )
+
     def _note_exchange(self, command: Any, reply: Any) -> None:
         self.replies.append(reply)
+        if DELETE in command:  # nobody but this rig's refresher is there to do it
+            self.refresher.engine.deleter.apply(reply, command[-1])
         self.on_reply()
 
     def __enter__(self) -> Self:

@@ -67,6 +67,7 @@ class AsyncJobCache:
         )
         self._source = setup.source
         self._ready_timeout = setup.ready_timeout
+        self._deadline = setup.deadline
         self._last = LastAnswer()
         self._here = PerProcess(
             lambda: _Here(
@@ -183,7 +184,9 @@ class AsyncJobCache:
 
     async def delete_job(self, project: str, group: str, name: str, run_id: str) -> bool:
         """See ``JobCache.delete_job``."""
-        return await self._write(writes.delete_job(self._source, project, group, name, run_id))
+        return await self._write(
+            writes.delete_job(self._source, project, group, name, run_id, self._deadline)
+        )
 
     async def invalidate(self, project: str, group: str, name: str, run_id: str) -> None:
         """See ``JobCache.invalidate``."""

@@ -91,6 +91,7 @@ class JobCache:
         )
         self._source = setup.source
         self._ready_timeout = setup.ready_timeout
+        self._deadline = setup.deadline
         self._last = LastAnswer()
         self._here = PerProcess(
             lambda: _Here(make_pool(setup.endpoint, size=setup.size), setup.make_executor()),
@@ -236,14 +237,17 @@ class JobCache:
     # Writes
 
     def delete_job(self, project: str, group: str, name: str, run_id: str) -> bool:
-        """Drop a run whose files were removed; gone for every worker when this returns.
+        """Have the refresher drop a run whose files were removed; gone for every worker when this returns.
 
         Returns whether it was there. A run whose files still exist comes back with the next scan: files are the truth.
 
         Raises:
             ValueError: no directory can bear these names.
+            CacheUnavailable: no refresher did it within the deadline. The request waits for one.
         """
-        return self._write(writes.delete_job(self._source, project, group, name, run_id))
+        return self._write(
+            writes.delete_job(self._source, project, group, name, run_id, self._deadline)
+        )
 
     def invalidate(self, project: str, group: str, name: str, run_id: str) -> None:
         """Have the refresher read a run again at once, also if its file looks unchanged, or discover it.

@@ -18,6 +18,7 @@ from jobcache_refresher.clock import Clock
 from jobcache_refresher.deletions import DeletionPolicy
 from jobcache_refresher.ledger import Ledger, PathState
 from jobcache_refresher.overdue import NextScan
+from jobcache_refresher.publish.deleter import Deleter
 from jobcache_refresher.publish.diff import Operation, diff
 from jobcache_refresher.publish.server import EpochError, FencedError
 from jobcache_refresher.publish.store import Applied, ScanStart, Store
@@ -52,6 +53,7 @@ class Cycle:
         settings: intervals and limits.
         store: where jobs are published.
         inspector: looks at what is there.
+        deleter: deletes what clients ask to delete.
         ledger: what is published.
         scanner: what is known of the tree.
         supervisor: runs the scanner, and notices when it hangs.
@@ -66,6 +68,7 @@ class Cycle:
         settings: Settings,
         store: Store,
         inspector: Inspector,
+        deleter: Deleter,
         ledger: Ledger,
         scanner: Scanner,
         supervisor: ScanSupervisor,
@@ -87,6 +90,7 @@ class Cycle:
         self._next_report = float("inf")
         self._clock = clock
         self._inspector = inspector
+        self._deleter = deleter
         self._auditor = Auditor(inspector, store, ledger, settings.audit_interval, clock)
         self._policy = DeletionPolicy(settings.hold_fraction, settings.hold_minimum)
         self._description = {
@@ -160,9 +164,11 @@ class Cycle:
         self._auditor.begin()
         stale_after = repr(self._settings.stale_after)
         fields = {**self._description, **self._auditor.report, meta.STALE_AFTER: stale_after}
+        if self._deleter.position:
+            fields[meta.DELETED_POSITION] = self._deleter.position.decode()
         self._store.begin(fields)
 
-    def republish(self, deleted: Iterable[bytes]) -> None:
+    def republish(self) -> None:
         """Publish from memory what an earlier epoch held, but for jobs that clients deleted.
 
         The epoch is complete after this if nobody else can have led since the last completed scan. Otherwise the next
@@ -174,9 +180,10 @@ class Cycle:
         remembered = dict(self._ledger.items(PathState.REMEMBERED))
         if not remembered:
             return
-        for path in deleted:
-            remembered.pop(path, None)
         start = self._store.start_scan()
+        for path in self._deleter.take():
+            remembered.pop(path, None)
+            self._quarantine(path)
         self._apply(diff(self._ledger.records, remembered.items(), ()), start)
         self._resolve_conflicts()
         self._ledger.take_all(PathState.REMEMBERED)
@@ -221,8 +228,14 @@ class Cycle:
         self._position = item.requests.position.decode() or self._position
         self._mark_dirty(PathState.PENDING, PathState.UNREAD)
         self._resolve_conflicts()
-        for path in item.requests.deleted:
-            self._look_again(path)
+        # After the scan began: a tombstone from before is known now, and need not be kept when it completes.
+        deleted = set(self._deleter.take())
+        try:
+            while deleted:
+                self._look_again(next(iter(deleted)))
+                deleted.pop()
+        finally:
+            self._deleter.put_back(deleted)
 
     def _scan(self, item: WorkItem, start: ScanStart) -> Scan:
         released = self._ledger.end_quarantines(self._clock.monotonic())
@@ -328,9 +341,9 @@ class Cycle:
         Raises:
             EpochError: too much is wrong.
         """
-        damage = self._auditor.look(self._position, start, everything=everything)
+        damage = self._auditor.look(start, everything=everything)
         if damage.is_vast:
-            for path in damage.deleted:
+            for path in damage.deleted & self._ledger.records.keys():
                 self._quarantine(path)
             raise EpochError(f"the cache differs from what was published: {damage.summary}")
         if damage:

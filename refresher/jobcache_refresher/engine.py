@@ -12,6 +12,7 @@ from jobcache_refresher.cycle import Cycle
 from jobcache_refresher.leadership import Leadership
 from jobcache_refresher.ledger import Ledger
 from jobcache_refresher.overdue import NextScan
+from jobcache_refresher.publish.deleter import Deleter
 from jobcache_refresher.publish.follower import Follower
 from jobcache_refresher.publish.lease import Lease
 from jobcache_refresher.publish.server import Server
@@ -72,11 +73,13 @@ class Engine:
         self._on_progress = on_progress
         self.next_scan = NextScan(settings.poll_interval, clock)
         self.ledger = Ledger()
-        self.work = WorkQueue(settings, self.server, self.keys, wake, clock)
+        self.deleter = Deleter(self.store, wake)
+        self.work = WorkQueue(settings, self.server, self.keys, self.deleter, wake, clock)
         self.cycle = Cycle(
             settings,
             self.store,
             self.inspector,
+            self.deleter,
             self.ledger,
             self.scanner,
             self.supervisor,

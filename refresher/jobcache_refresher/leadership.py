@@ -7,6 +7,7 @@ from enum import Enum
 
 from redis.exceptions import RedisError, ResponseError
 
+from jobcache.schema.meta import DELETED_POSITION
 from jobcache_refresher.cycle import Cycle
 from jobcache_refresher.ledger import Ledger
 from jobcache_refresher.publish.follower import Follower
@@ -126,7 +127,10 @@ class Leadership:
                 self.adopt()
                 self._work.look_at_everything()
             if not self._work.is_open:
-                self._work.open(self._cycle.request_position() or None)
+                self._work.open(
+                    self._cycle.request_position() or None,
+                    self._store.field(DELETED_POSITION),
+                )
             at_least = Scope.POLL if self.phase is Phase.REBUILDING else Scope.HINTS
             item = self._work.next(at_least)
             if item is not None:
@@ -234,7 +238,7 @@ class Leadership:
         if self.phase is Phase.REBUILDING:
             if not self._store.has_epoch:
                 self._cycle.begin_epoch()
-            self._cycle.republish(item.requests.deleted)
+            self._cycle.republish()
             self._note_completion()
         believed = self._cycle.run(item)
         self._note_completion()

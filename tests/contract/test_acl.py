@@ -295,7 +295,7 @@ class TestWhatIsDenied:
 
     @pytest.mark.parametrize("user", USERS)
     def test_scripts(self, guarded: RunningServer, user: str) -> None:
-        verb = "EVAL_RO" if user == READER else "EVAL"
+        verb = "EVAL" if user == WRITER else "EVAL_RO"
         with client_of(guarded, user) as client:
             for command in commands(DENIED_IN_SCRIPTS[user]):
                 refusal = _refusal(client, verb, "return redis.call(unpack(ARGV))", 0, *command)

@@ -32,10 +32,11 @@ WRITES: dict[str, Callable[[Engine], object]] = {
     ),
     "report": lambda engine: engine.store.report({"state": "degraded"}),
     "stand": lambda engine: engine.store.start_scan(),
+    "delete": lambda engine: engine.store.delete(PATH, b"1-0"),
     "clear": lambda engine: engine.inspector.drop([b"jobs"]),
     "prune": lambda engine: engine.inspector.prune([(b"jobs", PATH)]),
     "recount": lambda engine: engine.inspector.recount(),
-    "inspect": lambda engine: engine.inspector.inspect(b"0-0", indexes=[b"jobs"]),
+    "inspect": lambda engine: engine.inspector.inspect(indexes=[b"jobs"]),
 }
 """Every step that is fenced by lease and epoch, as the refresher takes it."""
 

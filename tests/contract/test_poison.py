@@ -11,6 +11,7 @@ import pytest
 from redis import Redis
 
 from jobcache import CacheState, Change, ChangeKind, JobCache, JobCacheError, SchemaMismatch
+from jobcache.schema.keys import SCHEMA_VERSION
 from jobcache_refresher import Refresher
 from jobcache_refresher.scan.scope import Scope
 from tests.contract.compare import assert_agrees
@@ -149,7 +150,7 @@ def assert_heals(rig: Rig, redis: Redis, position: str) -> None:
     rig.settle()
     assert_agrees(rig)
     assert rig.cache.freshness().state is CacheState.READY
-    assert rig.cache.meta()["schema"] == "1"
+    assert rig.cache.meta()["schema"] == str(SCHEMA_VERSION)
     assert list(rig.cache.changes(position, wait=0)), (
         "a reader learns of the change, or is told to look"
     )

@@ -132,7 +132,7 @@ class TreeMachine(RuleBasedStateMachine):
         names = data.draw(st.sampled_from(sorted(self.runs)))
         self.rig.cache.delete_job(*names)
         assert self.rig.cache.get_job(*names) is None
-        self.rig.refresh(Scope.HINTS, deleted={"/".join(names).encode("utf-8", "surrogateescape")})
+        self.rig.refresh(Scope.HINTS)
         self.dirty = True
 
     @rule()

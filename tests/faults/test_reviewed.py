@@ -51,7 +51,7 @@ def test_a_deleted_run_returns_though_the_root_was_away_just_then(valkey_rig: Ri
     rig.refresher.time.advance(30)
     rig.settle()
     rig.cache.delete_job(*RUN)
-    rig.refresh(Scope.POLL, deleted={"/".join(RUN).encode()})
+    rig.refresh(Scope.POLL)
     away = rig.status_dir.parent / "away"
     rig.status_dir.rename(away)
     rig.refresher.outwait_burials()

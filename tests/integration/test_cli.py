@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from jobcache.schema.keys import Keys
+from jobcache.schema.keys import SCHEMA_VERSION, Keys
 from jobcache_refresher import Refresher
 from tests.harness import Rig
 from tests.programs import (
@@ -77,7 +77,7 @@ def run_ids(rig: Rig, *args: str) -> list[str]:
 def test_info_tells_what_the_cache_holds(filled: Rig) -> None:
     document = answer(filled, "info")
     assert document["state"] == "ready"
-    assert document["schema"] == 1
+    assert document["schema"] == SCHEMA_VERSION
     assert document["projects"] == 2
     assert document["status_dir"] == str(filled.status_dir)
     assert document["mode"] == "polling"
@@ -108,7 +108,7 @@ def test_info_of_an_absent_cache(valkey: RunningServer, namespace: str) -> None:
 
 
 def test_info_shows_the_progress_of_the_first_scan(valkey: RunningServer, namespace: str) -> None:
-    fields = {"state": "building", "schema": 1, "epoch": "1.0", "scanned": 5, "total": 10}
+    fields = {"state": "building", "schema": SCHEMA_VERSION, "epoch": "1.0", "scanned": 5, "total": 10}
     with valkey.client() as client:
         client.hset(Keys(namespace).meta, mapping=fields)
     args = ("--url", valkey.url, "--namespace", namespace, "info")
@@ -310,16 +310,18 @@ def test_json_is_strict_where_the_producer_is_not(valkey_rig: Rig) -> None:
 
 
 def test_an_absent_job_is_not_found(filled: Rig) -> None:
-    for command in (["get"], ["get", "--json"], ["delete"]):
-        result = jobcache(filled, *command, "a/b/c/d")
-        assert_one_line(result, "jobcache", "no such job: a/b/c/d", code=1)
+    with filled.answering():
+        for command in (["get"], ["get", "--json"], ["delete"]):
+            result = jobcache(filled, *command, "a/b/c/d")
+            assert_one_line(result, "jobcache", "no such job: a/b/c/d", code=1)
 
 
 def test_delete_drops_a_job(filled: Rig) -> None:
     delete_run(filled.status_dir, LONG)
-    assert answer(filled, "delete", "/".join(LONG)) == {"id": "/".join(LONG), "deleted": True}
-    assert LONG[3] not in run_ids(filled)
-    assert jobcache(filled, "delete", "p/g/n/failed").stdout == "deleted p/g/n/failed\n"
+    with filled.answering():
+        assert answer(filled, "delete", "/".join(LONG)) == {"id": "/".join(LONG), "deleted": True}
+        assert LONG[3] not in run_ids(filled)
+        assert jobcache(filled, "delete", "p/g/n/failed").stdout == "deleted p/g/n/failed\n"
 
 
 def test_invalidate_and_refresh_reach_the_refresher(

@@ -322,6 +322,7 @@ def test_every_field_of_meta_is_in_the_table(
     ):
         cache.refresh(wait=True)
         look_until(lambda meta: "beat_at" in meta)
+        cache.delete_job("absent", "g", "n", "r")
         redis.zrem(Keys(namespace).jobs, "/".join(RUN))
         look_until(lambda meta: "repaired" in meta and "audited_at" in meta)
         (status_dir / "vision").rename(status_dir.parent / "elsewhere")

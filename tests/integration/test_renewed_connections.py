@@ -19,7 +19,11 @@ from jobcache.transport import attempt
 from jobcache.transport import pool as pool_module
 from jobcache.transport.endpoint import Endpoint
 from jobcache_refresher import Refresher
+from jobcache_refresher.clock import Clock
+from jobcache_refresher.publish.deleter import Deleter
+from jobcache_refresher.publish.lease import Lease
 from jobcache_refresher.publish.server import Server
+from jobcache_refresher.publish.store import Store
 from jobcache_refresher.triggers.requests import RequestInbox
 from tests.faults.oracle.proxy import Proxy
 from tests.harness import Rig
@@ -108,9 +112,9 @@ class TestFailoverBehindOneAddress:
         caller = calling(pair.url, namespace=NAMESPACE, deadline=DEADLINE)
         assert caller.counts().total_jobs == 1
         pair.fail_over()
-        assert caller.delete_job(*RUN) is True
-        with JobCache(pair.new.url, namespace=NAMESPACE) as direct:
-            assert direct.get_job(*RUN) is None
+        caller.invalidate(*RUN)
+        with pair.new.client() as client:
+            assert client.xlen(Keys(NAMESPACE).requests) == 1
 
     def test_a_read_where_the_old_one_gives_none(
         self, pair: Pair, calling: Callable[..., Caller]
@@ -183,7 +187,8 @@ class TestFailoverBehindOneAddress:
         """Its read that waits is ended by the server that is demoted."""
         server, keys = Server(Endpoint.find(pair.url)), Keys(NAMESPACE)
         came = threading.Event()
-        inbox = RequestInbox(server, keys, came.set)
+        deleter = Deleter(Store(server, keys, Lease(server, keys, "t:1:0", 5, Clock())), came.set)
+        inbox = RequestInbox(server, keys, deleter, came.set)
         inbox.open(b"0-0")
         pair.fail_over()
         with contextlib.closing(JobCache(pair.new.url, namespace=NAMESPACE)) as direct:
@@ -203,7 +208,7 @@ class TestForgottenByTheNetwork:
             assert caller.counts().total_jobs == 1
             way.forget()
             idle()
-        assert caller.delete_job(*RUN) is True
+        caller.invalidate(*RUN)
 
     def test_so_do_several_at_once(self, way: Proxy, idle: Callable[[], None]) -> None:
         with (

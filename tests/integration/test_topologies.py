@@ -82,7 +82,7 @@ def assert_every_call(url: str, namespace: str, tree: Path) -> None:
         assert rig.cache.delete_job(*RUNS[1])
         assert rig.cache.get_job(*RUNS[1]) is None
         assert list(rig.cache.changes(since=position, wait=0))[-1].kind is ChangeKind.DELETED
-        rig.refresh(Scope.HINTS, deleted={b"/".join(map(str.encode, RUNS[1]))})
+        rig.refresh(Scope.HINTS)
         rig.refresher.outwait_burials()
         rig.settle()
         assert_agrees(rig)

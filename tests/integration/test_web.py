@@ -23,7 +23,7 @@ import pytest
 from fastapi import FastAPI
 
 from jobcache import AsyncJobCache, ConfigError, JobCache, JobMetadata, JobStatus
-from jobcache.schema.keys import Keys
+from jobcache.schema.keys import SCHEMA_VERSION, Keys
 from jobcache.web import JobApi
 from jobcache_refresher import Refresher
 from jobcache_refresher.demo.producer import Producer
@@ -419,7 +419,7 @@ class TestRefusals:
 
     def test_degraded_still_serves(self, valkey: RunningServer, namespace: str) -> None:
         with valkey.client() as client:
-            fields = {"schema": "1", "state": "degraded", "reason": "EIO", "completed_at": "1"}
+            fields = {"schema": str(SCHEMA_VERSION), "state": "degraded", "reason": "EIO", "completed_at": "1"}
             client.hset(Keys(namespace).meta, mapping=fields)
         with api_of(valkey.url, namespace) as api:
             health = get(api, "/api/health")

@@ -14,7 +14,7 @@ from jobcache import ConfigError, JobId, JobStatus
 from jobcache.schema import keys
 from jobcache.schema.index import IndexedFields, filter_indexes, index_entries, listings
 from jobcache.schema.keys import KEY_TABLE, Keys
-from jobcache.schema.scripts import read_jobs_script, read_script, write_script
+from jobcache.schema.scripts import read_jobs_script, read_script
 from jobcache_refresher.publish.scripts import fenced_script, lease_script
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1)
@@ -96,10 +96,9 @@ def test_scripts_say_what_they_take() -> None:
         *(read_script(name) for name in ("summary", "changes", "freshness")),
         *(read_jobs_script(name) for name in ("page", "job", "jobs", "running")),
     ]
-    scripts += [write_script("delete")]
     scripts += [
         fenced_script(name)
-        for name in ("apply", "complete", "begin", "clear", "stand", "report")
+        for name in ("apply", "complete", "delete", "begin", "clear", "stand", "report")
         + ("inspect", "prune", "recount")
     ]
     scripts += [lease_script(name) for name in ("acquire", "renew", "release")]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from jobcache.errors import CacheUnavailable
 from jobcache.ids import JobId
 from jobcache.models import Freshness
@@ -15,53 +12,43 @@ from jobcache.queries.query import Ask, Pause, Query, Run
 from jobcache.queries.source import Source
 from jobcache.schema import meta
 from jobcache.schema.header import Header
-from jobcache.schema.index import Entry, index_entries, listing_args, listings, removal_args
-from jobcache.schema.job import JOB_FIELDS, decode_indexed_fields
-from jobcache.schema.scripts import read_jobs_script, write_script
-from jobcache.schema.streams import CHANGES_CAP, INVALIDATE, REFRESH, REQUESTS_CAP, request_command
+from jobcache.schema.scripts import read_jobs_script, read_script
+from jobcache.schema.streams import DELETE, INVALIDATE, REFRESH, request_command
+
+FIRST_PAUSE = 0.002
+"""Seconds until a client looks for the first time whether its deletion was applied; each pause is twice the last."""
+LONGEST_PAUSE = 0.05
 
 
 def delete_job(
-    source: Source, project: str, group: str, name: str, run_id: str
+    source: Source, project: str, group: str, name: str, run_id: str, timeout: float
 ) -> Query[Answer[bool]]:
-    """Delete a run from the cache; the answer is whether it was there."""
+    """Have the refresher delete a run from the cache; the answer is whether it was there.
+
+    Args:
+        source: where to ask.
+        project, group, name, run_id: names of the run's directory.
+        timeout: seconds that the refresher may take.
+    """
     job = _require_id(project, group, name, run_id)
     keys = source.keys
+    reply = yield Run(read_jobs_script("job"), (keys.meta, keys.job(job)), (b"",))
+    Header(reply[0]).require_ready(source.where)
+    was_there = bool(reply[1])
+    request = yield Ask(request_command(keys.requests, DELETE, job.path))
+    waited, pause = 0.0, FIRST_PAUSE
     while True:
-        reply = yield Run(read_jobs_script("job"), (keys.meta, keys.job(job)), (b"",))
-        header = Header(reply[0]).require_ready(source.where)
-        revision, entries = _known(job, reply[1])
-        reply = yield Run(
-            write_script("delete"),
-            (keys.meta, keys.job(job), keys.tombstones, keys.changes, keys.requests),
-            (
-                header.epoch,
-                job.path,
-                revision,
-                CHANGES_CAP,
-                REQUESTS_CAP,
-                keys.prefix,
-                *removal_args(entries),
-                *listing_args(listings(job)),
-            ),
-        )
-        if reply[1] != b"changed":
-            return _outcome(reply[1] == b"deleted", Header(reply[0]))
-
-
-def _outcome(was_there: bool, header: Header) -> Answer[bool]:
-    return Answer(lambda _: was_there, header)
-
-
-def _known(job: JobId, row: Sequence[Any]) -> tuple[bytes, frozenset[Entry]]:
-    """The revision and the index entries of a job that ``job.lua`` read; empty if there is none."""
-    if not row:
-        return b"", frozenset()
-    revision, values = row
-    fields = {
-        name: value for name, value in zip(JOB_FIELDS, values, strict=True) if value is not None
-    }
-    return revision, index_entries(job, decode_indexed_fields(fields))
+        done = yield Ask((b"HGET", keys.meta, meta.DELETED_POSITION))
+        if _has_reached(done, request):
+            reply = yield Run(read_script("freshness"), (keys.meta,))
+            return Answer(lambda _: was_there, Header(reply[0]))
+        if waited >= timeout:
+            raise CacheUnavailable(
+                f"no refresher deleted the job from {source.where} within {timeout:g} s; "
+                "the request waits for one"
+            )
+        waited = yield Pause(min(pause, timeout - waited))
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def invalidate(source: Source, project: str, group: str, name: str, run_id: str) -> Query[None]:
@@ -78,13 +65,18 @@ def refresh(source: Source, wait: bool, timeout: float) -> Query[Freshness]:
     waited = 0.0
     while True:
         done = yield Ask((b"HGET", source.keys.meta, meta.REQUEST_POSITION))
-        if (read_position(done) or (0, 0)) >= (read_position(request) or (0, 0)):
+        if _has_reached(done, request):
             return (yield from freshness(source))
         if waited >= timeout:
             raise CacheUnavailable(
                 f"no refresher completed a scan of {source.where} within {timeout:g} s"
             )
         waited = yield Pause(0.05)
+
+
+def _has_reached(done: bytes | None, request: bytes) -> bool:
+    """Whether a position of the stream of requests lies at or behind a request."""
+    return (read_position(done) or (0, 0)) >= (read_position(request) or (0, 0))
 
 
 def _require_id(project: str, group: str, name: str, run_id: str) -> JobId:

@@ -15,7 +15,7 @@ from jobcache.errors import ConfigError
 from jobcache.ids import JobId, encode_name
 from jobcache.models import JobStatus
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of everything below, kept in ``meta``. A reader refuses a version from the future."""
 
 NAMESPACE_VARIABLE = "JOBCACHE_NAMESPACE"

@@ -48,6 +48,7 @@ REPORTED_AT = "reported_at"
 SCANNED = "scanned"
 TOTAL = "total"
 REQUEST_POSITION = "request_position"
+DELETED_POSITION = "deleted_position"
 REFRESHER = "refresher"
 STATUS_DIR = "status_dir"
 MODE = "mode"
@@ -75,7 +76,7 @@ FIELDS = (
     ),
     MetaField(
         GENERATION,
-        "refresher, and clients that delete",
+        "refresher",
         "number",
         "grows with every write; jumps by a million when a new refresher leads or a reply was lost",
     ),
@@ -83,7 +84,7 @@ FIELDS = (
         WRITTEN,
         "refresher, with every write",
         "generation",
-        "the last write of a refresher; shows that the server went back even if clients wrote since",
+        "the last write of a refresher; shows that the server went back",
     ),
     MetaField(
         FENCE,
@@ -120,7 +121,7 @@ FIELDS = (
     ),
     MetaField(
         ACTIVE_CHIPS,
-        "refresher, and clients that delete",
+        "refresher",
         "chips",
         "sum of `chips` over running jobs with a recent heartbeat",
     ),
@@ -177,6 +178,12 @@ FIELDS = (
         "refresher, when a scan completes",
         "stream id",
         "the last request that it has seen to",
+    ),
+    MetaField(
+        DELETED_POSITION,
+        "refresher, when it applies a deletion",
+        "stream id",
+        "the last request to delete that was applied",
     ),
     MetaField(
         REFRESHER, "refresher", "text", "host, process id and a random part of the one that leads"

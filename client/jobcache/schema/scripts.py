@@ -66,12 +66,6 @@ def read_jobs_script(name: str) -> Script:
 
 
 @cache
-def write_script(name: str) -> Script:
-    """A script of the client that writes."""
-    return load_script(name, preludes=("header", "entries"), read_only=False)
-
-
-@cache
 def _constants() -> str:
     tables = {
         "META": {field.name: field.name for field in meta.FIELDS},

@@ -203,8 +203,5 @@ def _meaning(error: BaseException) -> str:
     if not re.search(r"\beval(sha)?(_ro)?\b", said, re.IGNORECASE):
         return said
     if isinstance(error, NoPermissionError):
-        return (
-            f"{said}: jobcache asks by scripts, so grant this user +evalsha_ro and +eval_ro, "
-            "and +evalsha and +eval to delete jobs"
-        )
+        return f"{said}: jobcache asks by scripts, so grant this user +evalsha_ro and +eval_ro"
     return f"{said}: jobcache asks by scripts, which this server or a proxy before it refuses"

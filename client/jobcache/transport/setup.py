@@ -49,7 +49,7 @@ class Setup:
         self.ready_timeout = ready_timeout
         self.size = pool_size(self.endpoint, max_connections)
         """Most connections of a pool."""
-        self._deadline = check_deadline(deadline)
+        self.deadline = check_deadline(deadline)
         self._breaker = breaker
         self._on_exchange = on_exchange
         self._most_age = check_stale_if_error(stale_if_error)
@@ -58,7 +58,7 @@ class Setup:
         """One for this process."""
         return Executor(
             self.source,
-            deadline=self._deadline,
+            deadline=self.deadline,
             breaker=Breaker(opens=self._breaker),
             last_good=None if self._most_age is None else StaleIfError(self._most_age),
             on_exchange=self._on_exchange,

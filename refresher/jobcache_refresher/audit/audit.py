@@ -132,7 +132,6 @@ class Auditor:
         self._interval = interval
         self._clock = clock
         self._evictions = Evictions(self._inspector)
-        self._known_request = b"0-0"
         self._looked_at: float | None = None
         self._jobs_left: list[bytes] = []
         self._runs_left: list[bytes] = []
@@ -147,16 +146,14 @@ class Auditor:
 
     def begin(self) -> None:
         """Take note that the records are about to be read from Redis, or written to it whole."""
-        self._known_request = self._inspector.last_request()
         self._evictions.look()
         self._looked_at = None
         self._jobs_left, self._runs_left, self._cursor = [], [], b"0"
 
-    def look(self, position: str, start: ScanStart, *, everything: bool = False) -> Damage:
+    def look(self, start: ScanStart, *, everything: bool = False) -> Damage:
         """Look for what was lost or does not belong; with ``everything``, compare all there is.
 
         Args:
-            position: id of the last request that the records know of; empty for none.
             start: where the cache stands.
             everything: whether to compare all there is at once.
 
@@ -164,7 +161,7 @@ class Auditor:
             FencedError, EpochError: the cache is no longer this refresher's, or no longer the one it knew.
         """
         records, expected = self._ledger.records, self._ledger.expected
-        look = _Look(self._inspector, records, expected, self._last_request(position))
+        look = _Look(self._inspector, records, expected)
         damage = look.damage
         evicted = self._evictions.look()
         now = self._clock.monotonic()
@@ -231,9 +228,6 @@ class Auditor:
                 return
             steps = None if steps is None else steps - 1
 
-    def _last_request(self, position: str) -> bytes:
-        return self._inspector.known_request(position.encode(), self._known_request) or b"0-0"
-
     def _note(self, damage: Damage, start: ScanStart, round_ends: bool) -> None:
         self._round_findings += damage.count or damage.is_vast
         if damage:
@@ -255,15 +249,12 @@ _ALWAYS = frozenset({names.JOBS, names.RUNNING, names.PROJECTS}) | {
 class _Look:
     """One look at Redis, and what came of it."""
 
-    def __init__(
-        self, inspector: Inspector, records: Records, expected: ExpectedSizes, position: bytes
-    ) -> None:
+    def __init__(self, inspector: Inspector, records: Records, expected: ExpectedSizes) -> None:
         self.damage = Damage()
         self.records = records
         self.sizes = expected.sizes(records)
         self._census = expected
         self._inspector = inspector
-        self._position = position
         self._suspects: set[bytes] = set()
         """Indexes of another size than they must be."""
 
@@ -272,7 +263,7 @@ class _Look:
         for some in steps(indexes, KEYS_PER_STEP):
             if self.damage.is_vast:
                 return
-            seen = self._inspector.inspect(self._position, indexes=some)
+            seen = self._inspector.inspect(indexes=some)
             self._judge_ending(seen)
             self._judge_beside(seen)
             gone = self._census.share(self.records, seen.deleted)
@@ -285,7 +276,7 @@ class _Look:
             if self.damage.is_vast:
                 return
             expected = [self._expect(path, whole) for path in some]
-            seen = self._inspector.inspect(self._position, jobs=expected)
+            seen = self._inspector.inspect(jobs=expected)
             self._judge_ending(seen)
             for one, observed in zip(expected, seen.observed, strict=True):
                 if one.path not in seen.deleted and not observed.meets(one):

@@ -68,7 +68,7 @@ class Inspection:
     wrong_streams: tuple[bytes, ...]
     """Keys beside the jobs that are of a wrong type, or may take no more."""
     deleted: frozenset[bytes]
-    """Jobs that clients deleted, as the refresher does not know yet."""
+    """Jobs that clients deleted since the last completed scan began. The refresher may not know of some yet."""
     ending: int
     """Keys that had a time to live, and have none any more."""
     sizes: tuple[int | None, ...]
@@ -95,15 +95,15 @@ class Inspector:
         return self.known_request(self._store.field(REQUEST_POSITION) or b"")
 
     def inspect(
-        self, position: bytes, indexes: Sequence[bytes] = (), jobs: Sequence[ExpectedJob] = ()
+        self, indexes: Sequence[bytes] = (), jobs: Sequence[ExpectedJob] = ()
     ) -> Inspection:
-        """See how large indexes are and how jobs stand, knowing the requests up to a position.
+        """See how large indexes are and how jobs stand.
 
         Raises:
             FencedError, EpochError: the cache is no longer this refresher's, or no longer the one it knew.
         """
         keys = self._keys
-        args: list[bytes | str | int] = [position, keys.prefix, len(indexes), *indexes, len(jobs)]
+        args: list[bytes | str | int] = [keys.prefix, len(indexes), *indexes, len(jobs)]
         for job in jobs:
             args += [names.job_key(job.path), len(job.entries)]
             for entry in job.entries:

@@ -1,20 +1,20 @@
 -- Compare notes: how large indexes are and how jobs stand, with all that a client did which the refresher does not
 -- know yet, in one step. A key that would end by itself no longer does.
 -- KEYS: lease, meta, requests, changes, tombstones.
--- ARGV: the lease's value; the epoch; id of the last request taken into account; the prefix of every key; count of
---   indexes, and the indexes; count of jobs, then for each the key of its hash without prefix, count of index
---   entries and (index, member) for each.
+-- ARGV: the lease's value; the epoch; the prefix of every key; count of indexes, and the indexes; count of jobs, then
+--   for each the key of its hash without prefix, count of index entries and (index, member) for each.
 -- Returns: {{completed_at, stale_after, active_chips}, keys of streams and tombstones of a wrong type, and of streams
---   that are empty or at an id that no clock comes near (such a stream may take no more), ids that clients deleted, how many keys would have ended, sizes, standings}; a standing is {{revision}, count of fields, scores},
---   and '!' stands for a wrong type.
+--   that are empty or at an id that no clock comes near (such a stream may take no more), ids that clients deleted,
+--   how many keys would have ended, sizes, standings}; a standing is {{revision}, count of fields, scores}, and '!'
+--   stands for a wrong type.
 
-local lease_value, epoch, position, prefix = take(), take(), take(), take()
+local lease_value, epoch, prefix = take(), take(), take()
 local refusal = refuse(lease_value, epoch)
 if refusal then
     return refusal
 end
 
-local meta, requests = KEYS[2], KEYS[3]
+local meta = KEYS[2]
 local ending = redis.call('PERSIST', meta)
 
 local function is_at_an_end(stream)
@@ -31,13 +31,9 @@ for k, expected in pairs({[3] = 'stream', [4] = 'stream', [5] = 'zset'}) do
     ending = ending + redis.call('PERSIST', KEYS[k])
 end
 
-local deleted = {}
-local later = redis.pcall('XRANGE', requests, '(' .. position, '+')
-for _, entry in ipairs(later.err and {} or later) do
-    local fields = entry[2]
-    if fields[2] == REQUEST.delete then
-        deleted[#deleted + 1] = fields[4]
-    end
+local deleted = redis.pcall('ZRANGE', KEYS[5], 0, -1)
+if deleted.err then -- of a wrong type
+    deleted = {}
 end
 
 local sizes = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,15 @@ from jobcache.models import CacheState, ChangeKind
 from jobcache.numbers import read_float, read_int
 from jobcache.schema import keys as names
 from jobcache.schema import meta
-from jobcache.schema.index import Listing, format_score, listing_args, listings
+from jobcache.schema.index import (
+    Listing,
+    format_score,
+    index_entries,
+    listing_args,
+    listings,
+    removal_args,
+)
+from jobcache.schema.job import decode_indexed_fields
 from jobcache.schema.keys import SCHEMA_VERSION, Keys
 from jobcache.schema.steps import steps
 from jobcache.schema.streams import CHANGES_CAP
@@ -26,6 +35,7 @@ from jobcache_refresher.publish.lease import Lease
 from jobcache_refresher.publish.scripts import fenced_script
 from jobcache_refresher.publish.server import EpochError, Server
 from jobcache_refresher.records import Record
+from jobcache_refresher.text import shown
 from jobcache_refresher.workers import Pending, Workers
 
 T = TypeVar("T")
@@ -67,10 +77,9 @@ class Store:
         self._known = b""
         """The epoch of the generations below."""
         self._sender = Workers(1, "jobcache-apply")
-        self._generation = 0
-        """The last that the server told of, within the epoch."""
-        self._written = 0
-        """That of the last write by a refresher."""
+        self._lock = threading.Lock()
+        self._newest = 0, 0
+        """The last generation that the server told of within the epoch, and that of the last write."""
         self._may_have_lost_writes = False
         """Set when the applied of a write is unknown: readers may know newer generations. The next scan skips many."""
 
@@ -112,22 +121,23 @@ class Store:
         if state == CacheState.BUILDING.value.encode():
             return None  # half of it may be of the epoch before, or was never written
         stands = (read_int(generation) or 0, read_int(written) or 0)
-        if epoch == self._known and (stands[0] < self._generation or stands[1] < self._written):
+        if epoch == self._known and (stands[0] < self._newest[0] or stands[1] < self._newest[1]):
             return None
         self._epoch = self._known = epoch
         self._may_have_lost_writes = True
-        self._generation, self._written = stands
+        self._newest = stands
         return self._epoch
 
     def begin(self, fields: Mapping[str, str]) -> None:
         """Begin a new epoch: readers are told to wait, and what was there is dropped."""
-        self._generation = self._written = 0
         epoch, _ = self._server.run(
             fenced_script("begin"),
             (self._keys.lease, self._keys.meta, self._keys.changes),
             (self._lease.value, meta.SCHEMA, SCHEMA_VERSION, *_flat(fields)),
         )
-        self._epoch = self._known = epoch
+        with self._lock:
+            self._epoch = self._known = epoch
+            self._newest = 0, 0
         for some in self._leftovers():
             self.write("clear", (), some)
 
@@ -140,11 +150,9 @@ class Store:
         leap = LEAP if self._may_have_lost_writes else 0
         self._may_have_lost_writes = False
         generation, written, now = self.run("stand", (), (leap, SCHEMA_VERSION))
-        if generation < self._generation or written < self._written:
-            raise EpochError(f"the cache went back to generation {generation}")
-        self._generation = generation + leap
-        self._written = self._generation if leap else written
-        return ScanStart(self._generation, float(now))
+        self._check(self._newest, generation, written)
+        self._note(self._epoch, generation + leap, generation + leap if leap else written)
+        return ScanStart(generation + leap, float(now))
 
     def apply(
         self, operations: Iterable[Operation], start: ScanStart, *, announce: bool = True
@@ -189,35 +197,52 @@ class Store:
 
     def _apply_step(self, args: list[bytes | str | int]) -> Callable[[], Any]:
         # No closure, which a frame would hold that is emptied.
-        return partial(self.run, "apply", (self._keys.changes, self._keys.tombstones), args)
+        return partial(self.write, "apply", (self._keys.changes, self._keys.tombstones), args)
 
     def _applied(self, operations: list[Operation], step: Pending[Any]) -> Iterator[Applied]:
-        generation, before, verdicts = step.result()
-        self._advance(generation, before)
+        generation, _, verdicts = step.result()
         revision = b"%d" % generation
         for operation, verdict in zip(operations, verdicts, strict=True):
             yield Applied(operation, verdict.decode(), revision)
 
+    def delete(self, path: bytes, position: bytes) -> None:
+        """Delete a job that a client asks to delete, and note in ``meta`` that the request is done. For any thread.
+
+        Raises:
+            FencedError, EpochError: the cache is no longer this refresher's, or no longer the one it knew.
+        """
+        job = JobId.from_path(path)
+        keys = (self._keys.job(job), self._keys.tombstones, self._keys.changes)
+        while True:
+            record = self.reload(path)
+            entries = index_entries(job, decode_indexed_fields(record.fields)) if record else ()
+            reply = self.write(
+                "delete",
+                keys,
+                (
+                    position,
+                    path,
+                    record.revision if record else b"",
+                    CHANGES_CAP,
+                    self._keys.prefix,
+                    *removal_args(entries),
+                    *listing_args(listings(job)),
+                ),
+            )
+            if reply[2]:
+                return
+            if record is None:
+                raise EpochError(f"the hash of {shown(path)} is none that was written")
+
     def complete(self, start: ScanStart, stale_after: float, fields: Mapping[str, str]) -> float:
         """Declare the scan that began at ``start`` complete; returns when, in epoch seconds of the server."""
         keys = self._keys
-        generation, before, completed_at = self.run(
+        _, _, completed_at = self.write(
             "complete",
             (keys.tombstones, keys.running, keys.jobs),
             (start.generation, repr(stale_after), keys.full(names.JOB_PREFIX), *_flat(fields)),
         )
-        self._advance(generation, before)
         return float(completed_at)
-
-    def _advance(self, generation: int, before: int) -> None:
-        """Every write makes the generation grow, unless the server went back to an older state in between.
-
-        Clients that delete make it grow as well; the write before, at least, must be there. (It may be one of which
-        the reply was lost.)
-        """
-        if generation <= self._generation or before < self._written:
-            raise EpochError(f"the cache went back to generation {generation}")
-        self._generation = self._written = generation
 
     def report(self, fields: Mapping[str, str]) -> None:
         """Set fields of ``meta`` between two completed scans; an empty value removes one."""
@@ -236,12 +261,21 @@ class Store:
         """One field of ``meta`` that holds a number; None when there is none."""
         return read_float(self.field(name))
 
-    def write(
-        self, script: str, keys: Iterable[bytes], args: Iterable[bytes | str | float]
-    ) -> None:
-        """Run a fenced script that writes, and so makes the generation grow."""
-        generation, before = self.run(script, keys, args)
-        self._advance(generation, before)
+    def write(self, script: str, keys: Iterable[bytes], args: Iterable[bytes | str | float]) -> Any:
+        """Run a fenced script that writes, and so makes the generation grow. For any thread.
+
+        Returns its reply, which begins with the generation and with that of the write before.
+
+        Raises:
+            FencedError, EpochError: as ``run``.
+        """
+        epoch, known = self._epoch, self._newest
+        reply = self.run(script, keys, args)
+        # The write before must be there, unless the server went back to an older state. (It may be one of which the
+        # reply was lost.)
+        self._check(known, *reply[:2])
+        self._note(epoch, reply[0], reply[0])
+        return reply
 
     def run(self, script: str, keys: Iterable[bytes], args: Iterable[bytes | str | float]) -> Any:
         """Run a fenced script: on lease, ``meta`` and further keys, with the lease's value, the epoch and others.
@@ -260,6 +294,19 @@ class Store:
         except (RedisError, OSError):
             self._may_have_lost_writes = True  # it may have been done, and seen, and be lost
             raise
+
+    def _check(self, known: tuple[int, int], generation: int, written: int) -> None:
+        """See that the server holds what was known of it: else the epoch is lost, and nothing more is written to it."""
+        if generation < known[0] or written < known[1]:
+            self.leave()
+            raise EpochError(f"the cache went back to generation {generation}")
+
+    def _note(self, epoch: bytes, generation: int, written: int) -> None:
+        with (
+            self._lock
+        ):  # replies to several threads may overtake each other, and the begin of an epoch
+            if epoch == self._epoch:
+                self._newest = max(self._newest[0], generation), max(self._newest[1], written)
 
     def _leftovers(self) -> Iterator[list[bytes]]:
         keys = self._keys

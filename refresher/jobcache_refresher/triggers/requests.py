@@ -13,6 +13,7 @@ from jobcache.ids import JobId
 from jobcache.numbers import read_position
 from jobcache.schema import streams
 from jobcache.schema.keys import Keys
+from jobcache_refresher.publish.deleter import Deleter
 from jobcache_refresher.publish.server import Server
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,6 @@ class Requests:
     """Requests that came since they were last drained."""
 
     invalidated: set[bytes] = field(default_factory=set)
-    deleted: set[bytes] = field(default_factory=set)
     refresh: bool = False
     release: bool = False
     """Not of the stream, to which clients append as well: see ``post_release``."""
@@ -44,8 +44,6 @@ class Requests:
         match fields.get(streams.REQUEST):
             case streams.INVALIDATE if is_run:
                 self.invalidated.add(path)
-            case streams.DELETE if is_run:
-                self.deleted.add(path)
             case streams.REFRESH:
                 self.refresh = True
             case streams.AUDIT:
@@ -64,7 +62,10 @@ def post_release(server: Server, keys: Keys) -> None:
 class RequestInbox:
     """Reads the stream in a thread of its own, and calls ``wake`` when something came."""
 
-    def __init__(self, server: Server, keys: Keys, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, server: Server, keys: Keys, deleter: Deleter, wake: Callable[[], None]
+    ) -> None:
+        self._deleter = deleter
         self._server = server
         self._keys = keys
         self._wake = wake
@@ -79,10 +80,16 @@ class RequestInbox:
         """Whether a thread reads the stream."""
         return self._thread is not None
 
-    def open(self, position: bytes | None) -> None:
-        """Begin to read after a position; by default after what is there now, which then counts as seen to."""
+    def open(self, position: bytes | None, deleted_position: bytes | None = None) -> None:
+        """Begin to read.
+
+        Args:
+            position: id of the last request that was seen to; by default that of the last there is.
+            deleted_position: id of the last request to delete that was applied.
+        """
         if self._thread is not None:
             return
+        self._deleter.open(deleted_position or b"")
         after = position
         if after is None:
             after = self._newest()
@@ -94,6 +101,7 @@ class RequestInbox:
 
     def suspend(self) -> None:
         """Forget what came, and read no more until it is opened anew: another refresher is asked now."""
+        self._deleter.close()
         with self._lock:
             self._stop.set()
             self._stop = threading.Event()
@@ -104,6 +112,7 @@ class RequestInbox:
     def stop(self) -> None:
         """Stop reading after the read that is under way."""
         self._stop.set()
+        self._deleter.close()
 
     def join(self) -> None:
         """Wait for that read, so that nobody closes its connection under it."""
@@ -122,7 +131,6 @@ class RequestInbox:
         with self._lock:
             later = self._pending
             later.invalidated |= requests.invalidated
-            later.deleted |= requests.deleted
             later.refresh |= requests.refresh
             later.release |= requests.release
             later.audit |= requests.audit
@@ -158,8 +166,16 @@ class RequestInbox:
                     with self._lock:
                         if stop.is_set():
                             return
-                        self._pending.add(position, dict(zip(flat[::2], flat[1::2], strict=True)))
+                        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+                        self._pending.add(position, fields)
+                        self._hand_on(position, fields)
                 self._wake()
+
+    def _hand_on(self, position: bytes, fields: dict[bytes, bytes]) -> None:
+        """Have a job deleted, if that is what is asked."""
+        path = fields.get(streams.REQUEST_ID, b"")
+        if fields.get(streams.REQUEST) == streams.DELETE and JobId.read(path) is not None:
+            self._deleter.ask(position, path)
 
 
 def _is_before(position: bytes, other: bytes) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from jobcache.schema import meta
 from jobcache.schema.keys import Keys
 from jobcache_refresher.clock import Clock
+from jobcache_refresher.publish.deleter import Deleter
 from jobcache_refresher.publish.server import Server
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.settings import Settings
@@ -49,6 +50,7 @@ class WorkQueue:
         settings: intervals and mode.
         server: where requests are read.
         keys: of which namespace.
+        deleter: applies deletions that clients ask for.
         wake: called, in other threads, when something came.
         clock: what time it is.
     """
@@ -58,12 +60,14 @@ class WorkQueue:
         settings: Settings,
         server: Server,
         keys: Keys,
+        deleter: Deleter,
         wake: Callable[[], None],
         clock: Clock,
     ) -> None:
         self._settings = settings
         self._clock = clock
-        self._inbox = RequestInbox(server, keys, wake)
+        self._deleter = deleter
+        self._inbox = RequestInbox(server, keys, deleter, wake)
         self._hint_source = HintSource(settings.status_dir, settings.mode, wake, clock)
         self._dirty = Dirty()
         self._missed: dict[bytes, int] = {}
@@ -76,9 +80,14 @@ class WorkQueue:
         """Whether requests are read."""
         return self._inbox.is_open
 
-    def open(self, position: bytes | None) -> None:
-        """Read the requests after a position; by default after what is there now."""
-        self._inbox.open(position)
+    def open(self, position: bytes | None, deleted_position: bytes | None) -> None:
+        """Read requests.
+
+        Args:
+            position: id of the last request that was seen to; by default that of the last there is.
+            deleted_position: id of the last request to delete that was applied.
+        """
+        self._inbox.open(position, deleted_position)
 
     def look_at_everything(self) -> None:
         """Have the next scan look at everything."""
@@ -170,4 +179,5 @@ class WorkQueue:
             return Scope.RELIST
         if requests.audit or self._clock.monotonic() >= self._next_poll:
             return Scope.POLL
-        return Scope.HINTS if requests.position or self._dirty or self._missed else None
+        hinted = requests.position or self._deleter.has_news or self._dirty or self._missed
+        return Scope.HINTS if hinted else None
