@@ -108,7 +108,13 @@ def test_info_of_an_absent_cache(valkey: RunningServer, namespace: str) -> None:
 
 
 def test_info_shows_the_progress_of_the_first_scan(valkey: RunningServer, namespace: str) -> None:
-    fields = {"state": "building", "schema": SCHEMA_VERSION, "epoch": "1.0", "scanned": 5, "total": 10}
+    fields = {
+        "state": "building",
+        "schema": SCHEMA_VERSION,
+        "epoch": "1.0",
+        "scanned": 5,
+        "total": 10,
+    }
     with valkey.client() as client:
         client.hset(Keys(namespace).meta, mapping=fields)
     args = ("--url", valkey.url, "--namespace", namespace, "info")

@@ -107,10 +107,10 @@ def test_repair(valkey: RunningServer, status_dir: Path, namespace: str) -> None
         assert (result.returncode, document["healthy"]) == (0, True)
         assert document["before"]["findings"]
         assert int(document["audit"]["audit_findings"]) >= 5
-        assert document["audit"]["repaired"].startswith("mended: ")
+        assert document["audit"]["repaired"].startswith("repaired: ")
         shown = run(JOBCACHE, "doctor", *target, "--repair").stdout
-        assert re.match(r"before: 0 findings\naudit: 0 findings\nlast repair: mended: ", shown)
-        assert re.search(r"\nlast repair +mended: ", run(JOBCACHE, "info", *target).stdout)
+        assert re.match(r"before: 0 findings\naudit: 0 findings\nlast repair: repaired: ", shown)
+        assert re.search(r"\nlast repair +repaired: ", run(JOBCACHE, "info", *target).stdout)
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-lru"])

@@ -419,7 +419,12 @@ class TestRefusals:
 
     def test_degraded_still_serves(self, valkey: RunningServer, namespace: str) -> None:
         with valkey.client() as client:
-            fields = {"schema": str(SCHEMA_VERSION), "state": "degraded", "reason": "EIO", "completed_at": "1"}
+            fields = {
+                "schema": str(SCHEMA_VERSION),
+                "state": "degraded",
+                "reason": "EIO",
+                "completed_at": "1",
+            }
             client.hset(Keys(namespace).meta, mapping=fields)
         with api_of(valkey.url, namespace) as api:
             health = get(api, "/api/health")
