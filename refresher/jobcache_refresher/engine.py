@@ -17,7 +17,8 @@ from jobcache_refresher.publish.follower import Follower
 from jobcache_refresher.publish.lease import Lease
 from jobcache_refresher.publish.server import Server
 from jobcache_refresher.publish.store import Store
-from jobcache_refresher.scan.scanner import RecalledTree, Scanner
+from jobcache_refresher.scan.recalled import RecalledTree
+from jobcache_refresher.scan.scanner import Scanner
 from jobcache_refresher.scan.supervisor import ScanSupervisor
 from jobcache_refresher.scan.tree import Tree
 from jobcache_refresher.settings import Settings

@@ -14,7 +14,7 @@ from jobcache_refresher.publish.follower import Follower
 from jobcache_refresher.publish.lease import Lease
 from jobcache_refresher.publish.server import EpochError, FencedError
 from jobcache_refresher.publish.store import Store
-from jobcache_refresher.scan.scanner import RecalledTree
+from jobcache_refresher.scan.recalled import RecalledTree
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.snapshot import Snapshot
 from jobcache_refresher.scan.supervisor import FilesystemHungError, ScanSupervisor

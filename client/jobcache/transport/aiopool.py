@@ -18,7 +18,7 @@ from jobcache.transport.attempt import (
     PoolExhaustedError,
     plan_tries,
 )
-from jobcache.transport.connections import abandon, abort
+from jobcache.transport.private import abandon, abort
 
 FAREWELL = 0.2
 """Seconds that closing may take where it takes an exchange, as over TLS."""

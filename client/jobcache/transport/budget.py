@@ -12,7 +12,7 @@ class Budget:
     """Until when what is under way may take; whoever begins something else sets ``ends`` anew.
 
     Args:
-        ends: end on the monotonic clock, in seconds; by default never.
+        ends: end on the monotonic clock, in seconds; by default never, for a connection that waits in a pool.
     """
 
     __slots__ = ("ends",)
@@ -24,11 +24,6 @@ class Budget:
     def of(cls, seconds: float) -> Budget:
         """One that begins now."""
         return cls(time.monotonic() + seconds)
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether there is an end."""
-        return self.ends < math.inf
 
     def left(self) -> float:
         """Seconds that are left, more than none.

@@ -16,8 +16,8 @@ from redis.retry import Retry
 from jobcache.errors import ConfigError
 from jobcache.transport import connections as kinds
 from jobcache.transport.aiopool import AsyncPool
-from jobcache.transport.connections import Guide
 from jobcache.transport.endpoint import Endpoint, Topology
+from jobcache.transport.guide import Guide
 from jobcache.transport.pool import Pool
 from jobcache.transport.route import Route
 
@@ -93,9 +93,7 @@ def _common_options(endpoint: Endpoint, retry: Any) -> dict[str, Any]:
     return options
 
 
-def _guide(
-    endpoint: Endpoint, route: Route, kind: Any, *, seconds: float = 0.0, no_times: bool = False
-) -> Guide:
+def _guide(endpoint: Endpoint, route: Route, kind: Any, *, no_times: bool = False) -> Guide:
     options: dict[str, Any] = {
         name: value for name, value in endpoint.server_options.items() if name.startswith("ssl_")
     }
@@ -104,6 +102,4 @@ def _guide(
     credentials = endpoint.credentials
     if endpoint.topology is Topology.SENTINEL:
         credentials = endpoint.sentinel_credentials
-    return Guide(
-        route, seconds, kind, {**options, "credential_provider": credentials, "protocol": 2}
-    )
+    return Guide(route, kind, {**options, "credential_provider": credentials, "protocol": 2})

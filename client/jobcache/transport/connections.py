@@ -10,11 +10,10 @@ server turns out not to be in charge any more. Everything above it sees one serv
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 from redis import Connection, SSLConnection
 from redis import asyncio as aio
@@ -33,14 +32,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from jobcache.transport.attempt import NotInChargeError
 from jobcache.transport.budget import Budget
+from jobcache.transport.guide import Guide
+from jobcache.transport.private import abort
 from jobcache.transport.resolve import resolve, resolve_async
 from jobcache.transport.route import (
     Address,
-    AskFailedError,
     ClusterRoute,
-    Inquiry,
-    NoRouteError,
-    Route,
 )
 
 _NOT_IN_CHARGE = (ReadOnlyError, MovedError, ClusterDownError)
@@ -87,93 +84,6 @@ class BudgetedSocket:
         return self._socket.pending() if hasattr(self._socket, "pending") else 0
 
 
-class Guide:
-    """Finds the server to connect to: asks as a route tells.
-
-    Args:
-        route: the way.
-        seconds: that a search may take where no budget tells.
-        kind: class of the connections to those who are asked.
-        options: of those connections.
-    """
-
-    def __init__(self, route: Route, seconds: float, kind: Any, options: Mapping[str, Any]) -> None:
-        self.route = route
-        self._seconds = seconds
-        self._kind = kind
-        self._options = options
-
-    def find(self, budget: Budget) -> Address:
-        """The server's address.
-
-        Raises:
-            redis.ConnectionError: nobody could tell.
-        """
-        search = self.route.search(self._share_of(budget))
-        try:
-            inquiry = next(search)
-            while True:
-                try:
-                    reply = self._ask(inquiry)
-                except (RedisError, OSError) as error:
-                    inquiry = search.throw(AskFailedError(str(error)))
-                else:
-                    inquiry = search.send(reply)
-        except StopIteration as stop:
-            return cast(Address, stop.value)
-        except NoRouteError as error:
-            raise RedisConnectionError(str(error)) from None
-
-    async def find_async(self, budget: Budget) -> Address:
-        """The same for asyncio."""
-        search = self.route.search(self._share_of(budget))
-        try:
-            inquiry = next(search)
-            while True:
-                try:
-                    async with asyncio.timeout(inquiry.seconds):
-                        reply = await self._ask_async(inquiry)
-                except TimeoutError:
-                    inquiry = search.throw(AskFailedError("no answer"))
-                except (RedisError, OSError) as error:
-                    inquiry = search.throw(AskFailedError(str(error)))
-                else:
-                    inquiry = search.send(reply)
-        except StopIteration as stop:
-            return cast(Address, stop.value)
-        except NoRouteError as error:
-            raise RedisConnectionError(str(error)) from None
-
-    def _share_of(self, budget: Budget) -> float:
-        return budget.left() * _SHARE_OF_SEARCH if budget.is_limited else self._seconds
-
-    def _ask(self, inquiry: Inquiry) -> Any:
-        connection = self._connection_for(inquiry)
-        try:
-            connection.connect()
-            connection.send_command(*inquiry.command)
-            return connection.read_response()
-        finally:
-            connection.disconnect()
-
-    async def _ask_async(self, inquiry: Inquiry) -> Any:
-        connection = self._connection_for(inquiry)
-        try:
-            await connection.connect()
-            await connection.send_command(*inquiry.command)
-            return await connection.read_response()
-        finally:
-            abort(connection)
-
-    def _connection_for(self, inquiry: Inquiry) -> Any:
-        return self._kind(
-            host=inquiry.address.host,
-            port=inquiry.address.port,
-            budget=Budget.of(inquiry.seconds),
-            **self._options,
-        )
-
-
 # Sync. From the bottom up: how a socket is connected, TLS around it, whom to connect to, the budget around all of it.
 
 
@@ -188,7 +98,7 @@ class _Budgeted:
 
     def _connect(self) -> Any:
         connected = super()._connect()  # type: ignore[misc]
-        return BudgetedSocket(connected, self.budget) if self.budget.is_limited else connected
+        return BudgetedSocket(connected, self.budget)
 
 
 class _Dialling(Connection):
@@ -197,8 +107,6 @@ class _Dialling(Connection):
     budget: Budget
 
     def _connect(self) -> Any:
-        if not self.budget.is_limited:
-            return super()._connect()  # type: ignore[no-untyped-call]
         failure: OSError | None = None
         addresses = resolve(self.host, self.port, self.socket_type, self.budget.left())
         for number, (family, kind, proto, _, address) in enumerate(addresses):
@@ -295,8 +203,7 @@ class UnixConnection(_Heeding, _Budgeted, UnixDomainSocketConnection):
     """To a server on this machine."""
 
     def _connect(self) -> Any:
-        if self.budget.is_limited:
-            self.socket_connect_timeout = self.budget.left()
+        self.socket_connect_timeout = self.budget.left()
         return super()._connect()
 
 
@@ -385,44 +292,6 @@ class AioRoutedConnection(_Routed, AioTcpConnection):
 
 class AioRoutedTlsConnection(AioRoutedConnection, AioTlsConnection):
     """The same over TLS."""
-
-
-def abort(connection: Any) -> None:
-    """Close an async connection now, whatever is still to be sent, and without waiting for anybody."""
-    writer = _take_writer(connection)
-    if writer is not None:
-        writer.transport.abort()
-
-
-def abandon(connection: Any, *, shared: bool) -> None:
-    """Give up an async connection whose event loop does not run in this process any more.
-
-    Args:
-        connection: which.
-        shared: whether it is the parent's, who goes on using it. Then this process's descriptor is made one of
-            nothing: to close the connection's own would also take it out of the loop's epoll, which is shared too.
-    """
-    writer = _take_writer(connection)
-    if writer is None:
-        return
-    with suppress(OSError, AttributeError, TypeError):
-        inner = writer.get_extra_info("socket")
-        if not shared:
-            inner.shutdown(socket.SHUT_RDWR)
-            return
-        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            os.dup2(nothing, inner.fileno(), inheritable=False)
-        finally:
-            os.close(nothing)
-
-
-def _take_writer(connection: Any) -> Any:
-    """The stream of a connection, which is without one from then on."""
-    writer = getattr(connection, "_writer", None)
-    connection._parser.on_disconnect()
-    connection._reader = connection._writer = None
-    return writer
 
 
 # A Sentinel's word is checked, since it may not have heard of a failover.

@@ -10,10 +10,9 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from jobcache.schema.job import FINGERPRINT
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.limits import open_files_limit
-from jobcache_refresher.records import Fields, Record
+from jobcache_refresher.records import Fields
 from jobcache_refresher.scan.descriptors import DescriptorCache
 from jobcache_refresher.scan.discovery import Discovery
 from jobcache_refresher.scan.reading import (
@@ -24,7 +23,6 @@ from jobcache_refresher.scan.reading import (
     Reading,
     Trouble,
     Unchanged,
-    beat_of,
 )
 from jobcache_refresher.scan.root import RootCheck, RootFaultError
 from jobcache_refresher.scan.schedule import Schedule
@@ -38,7 +36,7 @@ from jobcache_refresher.scan.snapshot import (
     Snapshot,
     join,
 )
-from jobcache_refresher.scan.tree import Fingerprint, Tree
+from jobcache_refresher.scan.tree import Tree
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.text import shown
 from jobcache_refresher.workers import Workers
@@ -47,10 +45,6 @@ log = logging.getLogger(__name__)
 
 PASSING_LOOKS = 4
 """Looks in a row, two a scan, that find a file in the middle of being written before that is reported."""
-
-UNKNOWN = Fingerprint(0, 0, 0, 0)
-"""Equal to no file's."""
-
 
 READINGS_AT_ONCE = 50
 """Runs that are read before they are passed on."""
@@ -366,44 +360,3 @@ class Scanner:
                 self.snapshot.forget(run.path)
         if not runs:
             self.snapshot.prune(path)
-
-
-class RecalledTree:
-    """What published jobs say of the tree, so that a new leader reads only what changed since.
-
-    Args:
-        clock: what time it is.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._snapshot = Snapshot()
-
-    def begin(self) -> None:
-        """Forget everything."""
-        self._snapshot = Snapshot()
-
-    def move(self, path: bytes, record: Record | None) -> None:
-        """Take in that a job was published, or is not any more (None)."""
-        if record is not None:
-            _recall(self._snapshot, path, record.fields)
-        elif path in self._snapshot.runs:
-            # Its directory may still be there, and become a job again.
-            self._snapshot.runs[path] = KnownRun(path, self._clock.time())
-
-    def take(self) -> Snapshot:
-        """Hand the snapshot over; begins anew."""
-        snapshot, self._snapshot = self._snapshot, Snapshot()
-        return snapshot
-
-
-def _recall(snapshot: Snapshot, path: bytes, fields: Fields) -> None:
-    fingerprint = Fingerprint.parse(fields.get(FINGERPRINT, b""))
-    run = snapshot.expect(path, 0.0)
-    run.racy = fingerprint is None
-    run.fingerprint = fingerprint or UNKNOWN
-    run.changed_at = run.fingerprint.mtime_ns / 1e9
-    run.beat = beat_of(fields)
-    scanned, url = fields.get(b"log_scanned"), fields.get(b"wandb_url")
-    run.log.scanned = run.log.size = None if scanned is None else int(scanned)
-    run.log.url = None if url is None else url.decode("utf-8", "replace")
