@@ -8,10 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 
-from redis.exceptions import RedisError
-
-from jobcache.models import CacheState
 from jobcache.schema import meta
+from jobcache_refresher.announce import Announcer
 from jobcache_refresher.audit.audit import FEW, Auditor
 from jobcache_refresher.audit.inspection import Inspector
 from jobcache_refresher.clock import Clock
@@ -38,8 +36,6 @@ log = logging.getLogger(__name__)
 
 NAMED = 5
 """Directories that a reason names, of those that are not read."""
-REPORT_INTERVAL = 1.0
-"""Seconds between two reports of how far a scan is, at most."""
 
 
 class LeakError(EpochError):
@@ -59,7 +55,7 @@ class Cycle:
         supervisor: runs the scanner, and notices when it hangs.
         status: counts that metrics show.
         next_scan: when it should be complete.
-        holder: the name of this process in ``meta``.
+        announcer: tells readers.
         clock: what time it is.
     """
 
@@ -74,7 +70,7 @@ class Cycle:
         supervisor: ScanSupervisor,
         status: Status,
         next_scan: NextScan,
-        holder: str,
+        announcer: Announcer,
         clock: Clock,
     ) -> None:
         self._settings = settings
@@ -84,24 +80,12 @@ class Cycle:
         self._supervisor = supervisor
         self._status = status
         self._next_scan = next_scan
-        self._shows_progress = False
-        self._progress: dict[str, str] = {}
-        """How far a scan of everything is, as ``meta`` tells it; only such a scan is asked for that."""
-        self._next_report = float("inf")
+        self._announcer = announcer
         self._clock = clock
         self._inspector = inspector
         self._deleter = deleter
         self._auditor = Auditor(inspector, store, ledger, settings.audit_interval, clock)
         self._policy = DeletionPolicy(settings.hold_fraction, settings.hold_minimum)
-        self._description = {
-            meta.STATUS_DIR: settings.status_dir,
-            meta.MODE: settings.mode,
-            meta.MODE_REASON: "",
-            meta.POLL_INTERVAL: f"{settings.poll_interval:g}",
-            meta.RELIST_INTERVAL: f"{settings.relist_interval:g}",
-            meta.REFRESHER: holder,
-        }
-        """Fields of ``meta`` that say how this refresher is set up."""
         self._completed_at: float | None = None
         """End of the last scan that was completed in this epoch, in epoch seconds; None while the epoch is built."""
         self._position = ""
@@ -162,11 +146,10 @@ class Cycle:
         )
         self._status.rebuilds += 1
         self._auditor.begin()
-        stale_after = repr(self._settings.stale_after)
-        fields = {**self._description, **self._auditor.report, meta.STALE_AFTER: stale_after}
+        fields = self._auditor.report
         if self._deleter.position:
-            fields[meta.DELETED_POSITION] = self._deleter.position.decode()
-        self._store.begin(fields)
+            fields = {**fields, meta.DELETED_POSITION: self._deleter.position.decode()}
+        self._announcer.begin_epoch(fields)
 
     def republish(self) -> None:
         """Publish from memory what an earlier epoch held, but for jobs that clients deleted.
@@ -205,9 +188,7 @@ class Cycle:
             redis.RedisError: the server failed; what was read is read again by the next scan.
         """
         began = self._clock.monotonic()
-        self._progress = {}
-        self._next_report = began + (0.0 if item.scope is Scope.RELIST else self._report_interval)
-        self._shows_progress = item.scope is Scope.RELIST
+        self._announcer.begin_scan(item.scope)
         start = self._store.start_scan()
         self._take_requests(item)
         if item.scope is not Scope.HINTS:
@@ -365,40 +346,9 @@ class Cycle:
 
     # What readers are told
 
-    def describe(self, fields: dict[str, str]) -> None:
-        """Say something else of this refresher in ``meta``, from the next completed scan on."""
-        self._description |= fields
-        self._next_scan.poll_interval = float(self._description[meta.POLL_INTERVAL])
-
     def degrade(self, reason: str) -> None:
         """Tell readers why answers may be old or not whole."""
-        self._status.say(reason)
-        fields = {meta.REASON: reason}
-        if not self.is_building:
-            fields[meta.STATE] = CacheState.DEGRADED.value
-        self._store.report(fields)
-
-    def note_progress(self, scanned: int, total: int) -> None:
-        """A scan has examined so many of so many runs."""
-        if self._shows_progress:
-            self._progress = {meta.SCANNED: str(scanned), meta.TOTAL: str(total)}
-
-    @property
-    def _report_interval(self) -> float:
-        return min(REPORT_INTERVAL, self._next_scan.bound / 3)
-
-    def report_progress(self) -> None:
-        """Tell readers now and then that a scan is under way: it may be slow, but it is not overdue."""
-        now = self._clock.monotonic()
-        if now < self._next_report:
-            return
-        self._next_report = now + self._report_interval
-        if not self._next_scan.is_overdue:
-            self._next_scan.expect()
-        try:
-            self._store.report(self._progress)
-        except (RedisError, OSError, FencedError, EpochError) as error:
-            log.debug("progress was not reported: %s", error)
+        self._announcer.degrade(reason, is_building=self.is_building)
 
     def _complete_scan(self, start: ScanStart, scan: Scan, held: int, seconds: float) -> None:
         self._status.say("; ".join(self._reasons(scan, held)))
@@ -438,18 +388,4 @@ class Cycle:
             yield f"directories on filesystems of their own are not read: {named}{others}"
 
     def _complete(self, start: ScanStart, fields: dict[str, str]) -> None:
-        reason = self._status.degraded or ""
-        state = CacheState.DEGRADED if reason else CacheState.READY
-        self._completed_at = self._store.complete(
-            start,
-            self._settings.stale_after,
-            {
-                **self._description,
-                **self._auditor.report,
-                **fields,
-                meta.OVERDUE_AFTER: f"{self._next_scan.bound:.3f}",
-                meta.STATE: state.value,
-                meta.REASON: reason,
-            },
-        )
-        self._next_scan.expect()
+        self._completed_at = self._announcer.complete(start, {**self._auditor.report, **fields})

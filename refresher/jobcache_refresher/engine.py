@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from jobcache.schema.keys import Keys
+from jobcache_refresher.announce import Announcer
 from jobcache_refresher.audit.inspection import Inspector
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.cycle import Cycle
@@ -69,10 +70,11 @@ class Engine:
             settings.hang_timeout,
             stop,
             clock,
-            lambda: self.cycle.report_progress(),
+            lambda: self.announcer.report_progress(),
         )
         self._on_progress = on_progress
         self.next_scan = NextScan(settings.poll_interval, clock)
+        self.announcer = Announcer(settings, self.store, self.status, self.next_scan, holder, clock)
         self.ledger = Ledger()
         self.deleter = Deleter(self.store, wake)
         self.work = WorkQueue(settings, self.server, self.keys, self.deleter, wake, clock)
@@ -86,7 +88,7 @@ class Engine:
             self.supervisor,
             self.status,
             self.next_scan,
-            holder,
+            self.announcer,
             clock,
         )
         recalled = RecalledTree(clock)
@@ -96,6 +98,7 @@ class Engine:
             self.store,
             self.follower,
             recalled,
+            self.announcer,
             self.cycle,
             self.work,
             self.supervisor,
@@ -105,7 +108,7 @@ class Engine:
 
     def _note_progress(self, done: int, total: int) -> None:
         self._on_progress(done, total)
-        self.cycle.note_progress(done, total)
+        self.announcer.note_progress(done, total)
 
     def close(self) -> None:
         """Let go of threads, descriptors and connections."""

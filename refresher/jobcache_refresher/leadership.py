@@ -8,6 +8,7 @@ from enum import Enum
 from redis.exceptions import RedisError, ResponseError
 
 from jobcache.schema.meta import DELETED_POSITION
+from jobcache_refresher.announce import Announcer
 from jobcache_refresher.cycle import Cycle
 from jobcache_refresher.ledger import Ledger
 from jobcache_refresher.publish.follower import Follower
@@ -82,6 +83,7 @@ class Leadership:
         store: what is published.
         follower: reads what another refresher publishes.
         recalled: what that says of the tree.
+        announcer: tells readers how this refresher is set up.
         cycle: scans and publishes.
         work: what is to be looked at.
         supervisor: knows whether a scan hangs.
@@ -95,6 +97,7 @@ class Leadership:
         store: Store,
         follower: Follower,
         recalled: RecalledTree,
+        announcer: Announcer,
         cycle: Cycle,
         work: WorkQueue,
         supervisor: ScanSupervisor,
@@ -106,6 +109,7 @@ class Leadership:
         self._store = store
         self._follower = follower
         self._recalled = recalled
+        self._announcer = announcer
         self._cycle = cycle
         self._work = work
         self._supervisor = supervisor
@@ -216,7 +220,7 @@ class Leadership:
         return False
 
     def _work_on(self, item: WorkItem) -> None:
-        self._cycle.describe(self._work.description)
+        self._announcer.describe(self._work.description)
         try:
             believed = self.step(item)
         except BaseException:
