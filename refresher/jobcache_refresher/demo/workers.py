@@ -173,5 +173,5 @@ def _find_gunicorn() -> str:
     beside = os.path.dirname(sys.executable)
     program = shutil.which("gunicorn", path=beside) or shutil.which("gunicorn")
     if program is None:
-        raise DemoError("gunicorn is not installed: pip install 'jobcache[all]'")
+        raise DemoError("gunicorn is not installed: install jobcache with the extra 'all'")
     return program

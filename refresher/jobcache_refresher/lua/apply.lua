@@ -1,4 +1,5 @@
--- Apply changes of jobs: hash, index entries and feed of each move together, in this one step.
+-- Apply changes of jobs: hash, index entries and feed of each move together, in this one step. It is long since one step
+-- takes up to 50 jobs, and their entries are gathered by index: one command an index instead of one an entry.
 -- KEYS: lease, meta, changes, tombstones.
 -- ARGV: the lease's value; the epoch; the generation that was current before the scan began; cap of the feed; the
 --   prefix of every key, and the same with what makes an id the key of a hash; count of lists of names, then for each

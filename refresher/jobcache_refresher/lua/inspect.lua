@@ -1,5 +1,5 @@
--- Compare notes: how large indexes are and how jobs stand, with all that a client did which the refresher does not
--- know yet, in one step. A key that would end by itself no longer does.
+-- See how large indexes are and how jobs stand, with the deletions that the refresher may not know of yet: in one step,
+-- and so in one script. A key that would end by itself no longer does.
 -- KEYS: lease, meta, requests, changes, tombstones.
 -- ARGV: the lease's value; the epoch; the prefix of every key; count of indexes, and the indexes; count of jobs, then
 --   for each the key of its hash without prefix, count of index entries and (index, member) for each.

@@ -1,4 +1,5 @@
--- A page of jobs, newest first, out of the disjoint union of some indexes; equal scores go by member, backwards.
+-- A page of jobs, newest first, out of the disjoint union of some indexes; equal scores go by member, backwards. It is
+-- long since the server has no command that merges sorted sets and stops at a limit, nor one that seeks a member.
 -- KEYS: meta, then the indexes.
 -- ARGV: epoch and generation in which the reader was answered last; whether it still knows that answer ('1' or '');
 --   limit; score and member of the cursor ('' for the first page); seconds before the last completed scan within which
