@@ -73,7 +73,7 @@ class Answer(Generic[T]):
     """What a call returns, and how fresh it is."""
 
     build: Callable[[AnswerMetadata], T]
-    """Makes the value under a metadata; each time one that shares nothing that can be changed."""
+    """Makes the value, given the metadata; each time one that shares nothing that can be changed."""
     header: AnswerMetadata
     jobs: Sequence[ParsedJob] = ()
     """What ``build`` holds on to."""

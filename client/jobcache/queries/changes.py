@@ -22,7 +22,7 @@ CLOCKS_APART = 5.0
 
 
 class Feed:
-    """A reader's ref in the feed. A position is ``<epoch>/<stream id>``, opaque to callers."""
+    """A reader's place in the feed. A position is ``<epoch>/<stream id>``, opaque to callers."""
 
     def __init__(self, source: Source, since: str | None, wait: float | None) -> None:
         self._source = source

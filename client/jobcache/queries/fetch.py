@@ -63,12 +63,20 @@ def resolve(
     refs: Sequence[JobRef],
     fields: Sequence[Fields | None],
     *,
-    settle: bool,
+    accept_mixed: bool,
 ) -> Query[tuple[list[ParsedJob] | None, bool]]:
-    """The jobs at the revisions that were named: out of what was read, or known, or is fetched now.
+    """Find the jobs that an answer names: among what came along, in this process, or by asking once more.
 
-    None when one was written in between, and the answer would no longer be of one moment, unless that has to do; or
-    when the cache was built anew, which never does. And whether nothing had to be fetched.
+    Args:
+        source: where to ask.
+        header: of the answer.
+        refs: the jobs, each with its revision.
+        fields: what came along with the answer, in the order of ``refs``.
+        accept_mixed: whether a job may be of a later moment than the answer.
+
+    Returns ``(jobs, all_known)``. ``jobs`` is None if the caller must ask again: a job changed between two steps
+    (ignored with ``accept_mixed``), or the epoch changed (never ignored). ``all_known`` says whether nothing had to be
+    fetched.
     """
     parsed, epoch = source.parsed, header.epoch
     jobs: list[ParsedJob | None] = []
@@ -89,7 +97,7 @@ def resolve(
             return None, False
         fetched, values_of = split_jobs(paths, reply[1])
         for number, ref, values in zip(numbers, fetched, values_of, strict=True):
-            if not settle and ref.revision != refs[number].revision:
+            if not accept_mixed and ref.revision != refs[number].revision:
                 return None, False
             if values is not None:
                 jobs[number] = learn(parsed, epoch, ref, values)

@@ -71,7 +71,7 @@ def read_page(
         indexes: whose union is listed.
         limit: most jobs of the page.
         signature: by which the answer is remembered; None if it is not.
-        baseline: baseline when jobs may be known, where the answer is not.
+        baseline: epoch and generation of the reader's last answer; fields come only of jobs written later.
         after: where the page before ended.
         window: seconds before the last completed scan within which a job must have started.
         member_prefix: what makes a member of the indexes the path of a job.
@@ -103,8 +103,10 @@ def read_page(
             found, fields = _split_page(reply, member_prefix, limit)
             if signature is not None:
                 note(parsed, signature, header, found)
-        settle = attempt + 1 == ATTEMPTS
-        jobs, remembered = yield from resolve(source, header, found.refs, fields, settle=settle)
+        accept_mixed = attempt + 1 == ATTEMPTS
+        jobs, remembered = yield from resolve(
+            source, header, found.refs, fields, accept_mixed=accept_mixed
+        )
         if jobs is not None:
             return Rows(found, jobs, header, remembered)
     raise rebuilt(source)
@@ -146,7 +148,7 @@ def list_jobs(
         window=window,
         member_prefix=member_prefix,
     )
-    # By path, baseline a job that is written meanwhile may move from one page to the next.
+    # By path, since a job that is written meanwhile may move from one page to the next.
     jobs = {job.path: job for job in rows.jobs}
     while rows.found.last is not None and (limit is None or len(jobs) < limit):
         rows = yield from read_page(

@@ -1,4 +1,4 @@
-"""A query as a conversation with the server, without the I/O.
+"""A query: what is asked of the server, step by step, without the I/O.
 
 A query is a generator: it yields what to ask and is sent the reply, until it returns the answer. The sync and the
 async client drive the same queries.

@@ -63,8 +63,8 @@ def get_running_jobs(source: Source) -> Query[Answer[list[JobMetadata]]]:
             refs, fields = split_jobs(paths, rows)
             if all(one.moment == header.moment for one in told):
                 note(parsed, names.RUNNING, header, Found(refs, len(refs), None))
-        settle = attempt + 1 == ATTEMPTS
-        jobs, _ = yield from resolve(source, header, refs, fields, settle=settle)
+        accept_mixed = attempt + 1 == ATTEMPTS
+        jobs, _ = yield from resolve(source, header, refs, fields, accept_mixed=accept_mixed)
         if jobs is not None:
             return Answer.of(_fresh(jobs, header), header)
     raise rebuilt(source)

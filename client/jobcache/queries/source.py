@@ -10,7 +10,7 @@ from jobcache.schema.keys import Keys
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a query reads: the keys of one namespace, what is known of them, and how to name the ref to a person."""
+    """Where a query reads: the keys of one namespace, what is known of them, and how to name the place to a person."""
 
     keys: Keys
     where: str

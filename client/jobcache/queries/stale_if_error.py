@@ -46,9 +46,10 @@ class StaleIfError:
         """A query was answered.
 
         Args:
-            query: which, with its arguments.
-            answer: how.
-            asked: when, on the monotonic clock. What was asked before something was forgotten may hold it still.
+            query: the query with its arguments.
+            answer: the answer.
+            asked: when it was asked, on the monotonic clock in seconds. Answers requested before the last ``forget()``
+                are discarded: they may contain what was deleted.
         """
         size = answer.size
         with self._lock:

@@ -32,7 +32,7 @@ class NotInChargeError(RedisConnectionError):
 
 
 FAILURES = (RedisError, OSError, OutageError, PoolExhaustedError)
-"""What the I/O of a conversation may raise."""
+"""What the I/O of a call may raise."""
 
 REFUSALS = (ResponseError, AuthenticationError, AuthorizationError)
 """What a server says of a command or of a user; redis-py counts some of it among lost connections."""
@@ -85,10 +85,10 @@ class Attempt:
 
     Args:
         breaker: what is known of the server.
-        patience: seconds without an answer that speak against the server. Less, where the rest of a budget was
-            short, says nothing.
-        drop: closes idle connections. Those that lead to where nobody answers may lead nowhere as well, and each
-            would cost a deadline.
+        patience: seconds. A timeout counts as a failure of the server only if the call waited at least this long; a
+            call whose time was nearly over waited less.
+        drop: closes idle connections. If one got no answer, the others may get none either, and each would cost a
+            deadline.
 
     Raises:
         OutageError: on entering, when the server is away.

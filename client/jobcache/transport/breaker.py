@@ -15,11 +15,11 @@ from collections.abc import Callable
 from jobcache.times import Clock
 
 FAILURES = 2
-"""Exchanges in a row that must fail at once; one alone may have met a connection that was lost."""
+"""Failures in a row that open the breaker. One alone may be a single connection that was lost."""
 FIRST_PAUSE = 0.1
 """Seconds before the first try."""
 FIRST_PAUSE_AFTER_WAITING = 0.4
-"""The same where failing takes long: in it, those who queue behind whoever waited are sent away."""
+"""The same after a timeout. Calls that queued behind the one that waited are refused within this time."""
 LONGEST_PAUSE = 1.0
 """Seconds between two tries at most, by default; a server that is back is noticed within so many."""
 

@@ -81,7 +81,7 @@ class Store:
         self._newest = 0, 0
         """The last generation that the server told of within the epoch, and that of the last write."""
         self._may_have_lost_writes = False
-        """Set when the applied of a write is unknown: readers may know newer generations. The next scan skips many."""
+        """Set when the outcome of a write is unknown: readers may know newer generations. The next scan skips many."""
 
     def close(self) -> None:
         """Let go of the thread that writes."""

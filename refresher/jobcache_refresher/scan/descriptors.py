@@ -58,7 +58,7 @@ class DescriptorCache:
         )
 
     def renew(self, descriptors: Descriptors, name: bytes) -> None:
-        """Descriptors the file that bears the name now."""
+        """Hold the file that bears the name now."""
         old, descriptors.file = descriptors.file, None
         if old is not None:
             self._tree.release(old)
