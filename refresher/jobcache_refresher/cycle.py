@@ -208,15 +208,10 @@ class Cycle:
     def _take_requests(self, item: WorkItem) -> None:
         self._position = item.requests.position.decode() or self._position
         self._mark_dirty(PathState.PENDING, PathState.UNREAD)
-        self._resolve_conflicts()
         # After the scan began: a tombstone from before is known now, and need not be kept when it completes.
-        deleted = set(self._deleter.take())
-        try:
-            while deleted:
-                self._look_again(next(iter(deleted)))
-                deleted.pop()
-        finally:
-            self._deleter.put_back(deleted)
+        for path in self._deleter.take():
+            self._ledger.mark_conflict(path)
+        self._resolve_conflicts()
 
     def _scan(self, item: WorkItem, start: ScanStart) -> Scan:
         released = self._ledger.end_quarantines(self._clock.monotonic())
@@ -297,7 +292,8 @@ class Cycle:
                 self._scanner.mark_dirty(path)
 
     def _resolve_conflicts(self) -> None:
-        for path in self._ledger.take_all(PathState.CONFLICT):
+        # A path stays in this state until it was looked at, also if Redis fails meanwhile.
+        for path, _ in self._ledger.items(PathState.CONFLICT):
             self._look_again(path)
 
     def _look_again(self, path: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from queue import SimpleQueue
 
 from redis.exceptions import RedisError
@@ -82,11 +82,6 @@ class Deleter:
         with self._lock:
             deleted, self._deleted = frozenset(self._deleted), set()
         return deleted
-
-    def put_back(self, paths: Iterable[bytes]) -> None:
-        """Return jobs that were taken, and of which nobody took note."""
-        with self._lock:
-            self._deleted.update(paths)
 
     @property
     def has_news(self) -> bool:
