@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class JobCache:
-    """Jobs out of Redis, with the calls of the in-process cache.
+    """Jobs out of Redis, with the calls of the per-process cache that dashboards use today.
 
     Use it as ``with JobCache() as cache``, as ``await cache.start()`` and ``await cache.stop()`` around an
     application's life, or with no lifecycle call at all: it connects on first use. Queries return at once and may be

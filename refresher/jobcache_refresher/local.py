@@ -12,7 +12,7 @@ from jobcache_refresher.refresher import Refresher
 
 
 class LocalJobCache(JobCache):
-    """A drop-in for the in-process cache: same constructor, same lifecycle, same queries.
+    """A drop-in for the per-process cache that dashboards use today: same constructor, same lifecycle, same queries.
 
     For development and single-process use. It needs no Redis: ``start()`` starts a real server on a private socket,
     which ``stop()`` ends, as does the end of this process, however it comes.
