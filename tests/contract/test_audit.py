@@ -329,6 +329,23 @@ class TestAServerThatWentBack:
         assert whole.cache.freshness().epoch != before.epoch
         assert_agrees(whole)
 
+    def test_a_deletion_while_a_scan_begins_is_no_sign_of_it(
+        self, whole: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It runs in another thread: its reply may overtake that of the scan's first step."""
+        run = whole.refresher.server.run
+
+        def delete_meanwhile(script: Script, keys: Any, args: Any) -> Any:
+            reply = run(script, keys, args)
+            if script.name == "stand":
+                whole.refresher.store.delete(b"absent/g/n/r", b"1-0")
+            return reply
+
+        before = whole.cache.freshness().epoch
+        monkeypatch.setattr(whole.refresher.server, "run", delete_meanwhile)
+        assert whole.refresh(Scope.POLL)
+        assert whole.cache.freshness().epoch == before
+
     def test_in_the_middle_of_a_refresh(self, whole: Rig, redis: Redis) -> None:
         store = whole.refresher.store
         with going_back(whole, redis):

@@ -149,9 +149,13 @@ class Store:
         """
         leap = LEAP if self._may_have_lost_writes else 0
         self._may_have_lost_writes = False
+        epoch, known = (
+            self._epoch,
+            self._newest,
+        )  # before asking: another thread may write meanwhile
         generation, written, now = self.run("stand", (), (leap, SCHEMA_VERSION))
-        self._check(self._newest, generation, written)
-        self._note(self._epoch, generation + leap, generation + leap if leap else written)
+        self._check(known, generation, written)
+        self._note(epoch, generation + leap, generation + leap if leap else written)
         return ScanStart(generation + leap, float(now))
 
     def apply(
