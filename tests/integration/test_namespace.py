@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from jobcache import AsyncJobCache, ConfigError, JobCache
-from jobcache.cli.commands import Connection
+from jobcache.cli.connection import Connection
 from jobcache.web import JobApi
 from jobcache_refresher import LocalJobCache, Refresher
 from jobcache_refresher.settings import Settings

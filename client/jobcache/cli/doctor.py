@@ -6,28 +6,32 @@ at one revision, a member of an index with the job it stands for, a sum at one g
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar
 
-from jobcache.errors import CacheUnavailable
+from jobcache.cli.standing import (
+    FIELDS,
+    WRONG_TYPE,
+    Standing,
+    chips_of,
+    entries_of,
+    is_right,
+    read_standing,
+)
 from jobcache.ids import JobId, decode_name
 from jobcache.models import JobStatus
-from jobcache.numbers import read_float, read_int, read_position
-from jobcache.queries.freshness import meta
+from jobcache.numbers import read_float, read_int
 from jobcache.queries.query import Ask, Pause, Query, Run, Step
 from jobcache.queries.source import Source
 from jobcache.schema import keys as names
 from jobcache.schema import meta as fields
 from jobcache.schema.header import Header
-from jobcache.schema.index import Entry, all_entries, listings
-from jobcache.schema.job import CHIPS, REV, decode_indexed_fields
+from jobcache.schema.index import Entry, listings
 from jobcache.schema.scripts import Script, load_script
 from jobcache.schema.steps import steps
-from jobcache.schema.streams import AUDIT, request_command
 
 T = TypeVar("T")
 
@@ -40,9 +44,6 @@ MOST = 1_000
 """Findings after which it is not worth the time to look for more of the kind that takes long."""
 ATTEMPTS = 5
 """Looks at what others change meanwhile, before it is left unjudged."""
-
-_FIELDS = (b"status", b"started_at", b"heartbeat_at", REV, CHIPS)
-_WRONG_TYPE = b"!"
 
 
 @dataclass(slots=True)
@@ -69,15 +70,6 @@ class Report:
 @cache
 def _script() -> Script:
     return load_script("examine", preludes=("header", "entries", "standing"), read_only=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    """What a step saw of a job: its hash, and the scores of the entries asked for."""
-
-    fields: dict[bytes, bytes] | None
-    """None when its key is no hash."""
-    scores: tuple[float | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,24 +106,6 @@ def examine(
 
 def _ask(*command: bytes | str | int) -> Ask:
     return Ask(command, renews=True)
-
-
-def request_audit(source: Source, timeout: float) -> Query[dict[str, str]]:
-    """Have the refresher compare and repair everything; returns what ``meta`` says then.
-
-    Raises:
-        CacheUnavailable: it did not within so many seconds.
-    """
-    request = yield Ask(request_command(source.keys.requests, AUDIT))
-    waited = 0.0
-    while True:
-        said = yield from meta(source)
-        done = said.get(fields.REQUEST_POSITION, "0-0").encode()
-        if (read_position(done) or (0, 0)) >= (read_position(request) or (0, 0)):
-            return said
-        if waited >= timeout:
-            raise CacheUnavailable(f"no refresher audited {source.where} within {timeout:g} s")
-        waited = yield Pause(0.05)
 
 
 class _Examination:
@@ -184,12 +158,12 @@ class _Examination:
         for some in steps(paths, JOBS_PER_STEP):
             before = yield from self._look_at_jobs([(path, ()) for path in some])
             wanted = [
-                (path, _entries(path, standing))
+                (path, entries_of(path, standing))
                 for path, standing in zip(some, before, strict=True)
             ]
             after = yield from self._look_at_jobs(wanted)
             for (path, entries), old, new in zip(wanted, before, after, strict=True):
-                if _is_right(entries, old, new):
+                if is_right(entries, old, new):
                     self._count(path, entries)
                 else:
                     yield from self._examine_closely(path)
@@ -203,17 +177,17 @@ class _Examination:
             self._seen.add(path)
             return
         entries: list[Entry] = []
-        before: _Standing | None = None
+        before: Standing | None = None
         for _ in range(ATTEMPTS):
             asked = entries or [Entry(names.JOBS, path, 0.0)]
             (now,) = yield from self._look_at_jobs([(path, asked)])
             if before is not None and now.fields == before.fields:
                 self._judge_job(path, entries, now)
                 return
-            before, entries = now, _entries(path, now)
+            before, entries = now, entries_of(path, now)
         self._report.notes.append(f"{decode_name(path)} changes all the time")
 
-    def _judge_job(self, path: bytes, entries: Sequence[Entry], now: _Standing) -> None:
+    def _judge_job(self, path: bytes, entries: Sequence[Entry], now: Standing) -> None:
         report = self._report
         if now.fields is None:
             report.add("key of a wrong type", names.job_key(path))
@@ -270,7 +244,7 @@ class _Examination:
         for some in steps(keys, KEYS_PER_STEP):
             made, _ = yield from self._look(keys=some)
             for key, (kind, left, size) in zip(some, made, strict=True):
-                one = _Made(kind.decode(), left >= 0, 0 if size == _WRONG_TYPE else size)
+                one = _Made(kind.decode(), left >= 0, 0 if size == WRONG_TYPE else size)
                 looked[key] = one
                 self._judge_key(key, one)
         return looked
@@ -282,7 +256,7 @@ class _Examination:
         self._looked_at.add(key)
         if not key.startswith(names.JOB_PREFIX):
             report.keys += 1
-        expected = _type_of(key)
+        expected = names.type_of(key)
         if expected is None:
             report.add("key of no meaning", key)
         elif made.type != expected:
@@ -315,7 +289,7 @@ class _Examination:
         standings = yield from self._look_at_jobs(wanted)
         for (path, (entry,)), standing in zip(wanted, standings, strict=True):
             (score,) = standing.scores
-            known = {(one.key, one.member) for one in _entries(path, standing)}
+            known = {(one.key, one.member) for one in entries_of(path, standing)}
             said = index == names.JOBS and not standing.fields
             if score is not None and not said and (index, entry.member) not in known:
                 self._report.add("member that stands for no job", index + b": " + entry.member)
@@ -329,7 +303,7 @@ class _Examination:
         (witnesses,) = (one.witnesses for one in listings(job) if one.listing == index)
         entry = [Entry(index, name, 0.0)]
         made, (standing,) = yield from self._look(keys=witnesses, jobs=[(b"", entry)])
-        alive = any(size not in (0, _WRONG_TYPE) for _, _, size in made)
+        alive = any(size not in (0, WRONG_TYPE) for _, _, size in made)
         if not alive and standing.scores[0] is not None:
             self._report.add("name of nothing", index + b": " + name)
 
@@ -365,7 +339,7 @@ class _Examination:
             window = (repr(since).encode(), b"+inf", b"LIMIT", first, KEYS_PER_STEP)
             paths: list[bytes] = yield _ask(b"ZRANGEBYSCORE", self._keys.running, *window)
             standings = yield from self._look_at_jobs([(path, ()) for path in paths])
-            total += sum(_chips(one, since) for one in standings)
+            total += sum(chips_of(one, since) for one in standings)
             if len(paths) < KEYS_PER_STEP:
                 return total
             first += len(paths)
@@ -375,7 +349,7 @@ class _Examination:
     def _members(self, index: bytes, cursor: bytes) -> Ask:
         return _ask(b"ZSCAN", self._keys.full(index), cursor, b"COUNT", KEYS_PER_STEP)
 
-    def _look_at_jobs(self, wanted: Sequence[_Wanted]) -> Generator[Step, Any, list[_Standing]]:
+    def _look_at_jobs(self, wanted: Sequence[_Wanted]) -> Generator[Step, Any, list[Standing]]:
         if not wanted:
             return []
         _, standings = yield from self._look(jobs=wanted)
@@ -383,16 +357,16 @@ class _Examination:
 
     def _look(
         self, keys: Sequence[bytes] = (), jobs: Sequence[_Wanted] = ()
-    ) -> Generator[Step, Any, tuple[list[Any], list[_Standing]]]:
+    ) -> Generator[Step, Any, tuple[list[Any], list[Standing]]]:
         args: list[bytes | str | int] = [self._keys.prefix, len(keys), *keys]
-        args += [len(_FIELDS), *_FIELDS, len(jobs)]
+        args += [len(FIELDS), *FIELDS, len(jobs)]
         for path, entries in jobs:
             args += [names.job_key(path), len(entries)]
             for entry in entries:
                 args += [entry.key, entry.member]
         reply = yield Run(_script(), (self._keys.meta,), tuple(args), renews=True)
         Header(reply[0]).require_ready(self._source.where)
-        return reply[1], [_read_standing(one) for one in reply[2]]
+        return reply[1], [read_standing(one) for one in reply[2]]
 
 
 _ALWAYS = {names.JOBS, names.RUNNING, names.PROJECTS} | {
@@ -402,64 +376,9 @@ _ALWAYS = {names.JOBS, names.RUNNING, names.PROJECTS} | {
 _UNCOUNTED = {row.key.encode() for row in names.KEY_TABLE if "<" not in row.key} - _ALWAYS
 
 
-def _read_standing(reply: Any) -> _Standing:
-    values, _, scores = reply
-    fields = None
-    if values != _WRONG_TYPE:
-        fields = {
-            name: value for name, value in zip(_FIELDS, values, strict=True) if value is not None
-        }
-    return _Standing(
-        fields,
-        tuple(None if score in (None, _WRONG_TYPE) else float(score) for score in scores),
-    )
-
-
-def _entries(path: bytes, standing: _Standing) -> list[Entry]:
-    """What must stand in the indexes, as the hash says; nothing if it says nothing."""
-    if not standing.fields or REV not in standing.fields:
-        return []
-    try:
-        return all_entries(JobId.from_path(path), decode_indexed_fields(standing.fields))
-    except (KeyError, ValueError):
-        return []
-
-
-def _is_right(entries: Sequence[Entry], before: _Standing, after: _Standing) -> bool:
-    scores = tuple(entry.score for entry in entries)
-    return bool(entries) and before.fields == after.fields and after.scores == scores
-
-
-def _chips(standing: _Standing, since: float) -> int:
-    fields = standing.fields or {}
-    try:
-        fresh = float(fields.get(b"heartbeat_at", b"-inf")) >= since
-        return int(fields.get(CHIPS, b"0")) if fresh else 0
-    except ValueError:
-        return 0
-
-
 def _is_path(path: bytes) -> bool:
     return path.count(b"/") == 3
 
 
 def _is_list(index: bytes) -> bool:
     return index == names.PROJECTS or index.startswith(names.GROUPS_PREFIX)
-
-
-@cache
-def _patterns() -> tuple[tuple[re.Pattern[bytes], str], ...]:
-    patterns = []
-    for row in names.KEY_TABLE:
-        parts = re.split(r"<(\w+)>", row.key)
-        text = re.escape(parts[0])
-        for placeholder, rest in zip(parts[1::2], parts[2::2], strict=True):
-            text += r"[^/]+(/[^/]+){3}" if placeholder == "id" else r"[^/]+"
-            text += re.escape(rest)
-        patterns.append((re.compile(text.encode(), re.DOTALL), row.type))
-    return tuple(patterns)
-
-
-def _type_of(key: bytes) -> str | None:
-    """The type that the key table gives a key; None for one of no meaning."""
-    return next((kind for pattern, kind in _patterns() if pattern.fullmatch(key)), None)

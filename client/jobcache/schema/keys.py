@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import NamedTuple
 
 from jobcache.errors import ConfigError
@@ -193,3 +194,21 @@ def member_path(index: bytes, member: bytes) -> bytes:
     if index.startswith(RUNS_PREFIX):
         return b"%b/%b" % (index.removeprefix(RUNS_PREFIX), member)
     return member
+
+
+def type_of(key: bytes) -> str | None:
+    """The type that the key table gives a key without its namespace's prefix; None for a key that it doesn't know."""
+    return next((kind for pattern, kind in _patterns() if pattern.fullmatch(key)), None)
+
+
+@cache
+def _patterns() -> tuple[tuple[re.Pattern[bytes], str], ...]:
+    patterns = []
+    for row in KEY_TABLE:
+        parts = re.split(r"<(\w+)>", row.key)
+        text = re.escape(parts[0])
+        for placeholder, rest in zip(parts[1::2], parts[2::2], strict=True):
+            text += r"[^/]+(/[^/]+){3}" if placeholder == "id" else r"[^/]+"
+            text += re.escape(rest)
+        patterns.append((re.compile(text.encode(), re.DOTALL), row.type))
+    return tuple(patterns)
