@@ -596,7 +596,8 @@ def test_falls_back_when_the_root_is_lost_and_watches_again_when_it_is_back(
 
 def test_says_so_without_watchdog(status_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     local(status_dir)
-    monkeypatch.delitem(sys.modules, "jobcache_refresher.triggers.inotify")
+    for module in ("inotify", "kernel"):
+        monkeypatch.delitem(sys.modules, f"jobcache_refresher.triggers.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "watchdog.observers.inotify_c", None)
     hint_source = HintSource(str(status_dir), "watchdog", lambda: None)
     assert hint_source.drain() == Dirty()

@@ -1,8 +1,6 @@
 """Hints from inotify: which runs and directories of a local status directory have just changed.
 
-Only this module imports watchdog, which the extra ``refresher`` brings; ``hints`` imports it where events are wanted.
-
-Of watchdog (7.1) it uses the inotify instance and the thread that reads it, not the observer on top. The observer
+Of watchdog (7.1) this takes the inotify instance and the thread that reads it, not the observer on top. The observer
 - rebuilds its watches after a queue overflow, and tells nobody that events were lost;
 - passes over a directory that it cannot watch for want of watches, without a word;
 - holds every event back for 0.5 s behind a directory that was moved out, and goes on watching that one;
@@ -14,7 +12,6 @@ overflowed three times and saw 3,700.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import logging
 import os
@@ -24,19 +21,24 @@ import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
-from watchdog.observers.inotify_c import (
-    InotifyConstants,
-    InotifyEvent,
-    InotifyFD,
-    WatchDescriptor,
-    inotify_add_watch,
-    inotify_rm_watch,
-)
+from watchdog.observers.inotify_c import InotifyEvent, WatchDescriptor
 
 from jobcache.schema.job import METADATA_NAME
 from jobcache_refresher.scan.snapshot import ROOT, RUN_DEPTH, join
 from jobcache_refresher.scan.tree import is_directory
 from jobcache_refresher.triggers.dirty import Dirty
+from jobcache_refresher.triggers.kernel import (
+    ALWAYS_HEARD,
+    APPEARED,
+    EVENTS_LOST,
+    IS_DIRECTORY,
+    LIMITS,
+    MOVED_AWAY,
+    ROOT_LOST,
+    WATCH_ENDED,
+    Inotify,
+    mask_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -52,65 +54,6 @@ MOST_WAITING = 100_000
 """Events beyond which looking at everything is cheaper than holding them."""
 STOPPING_TIME = 3.0
 """Seconds that a thread may take to end."""
-
-_IS_DIRECTORY = InotifyConstants.IN_ISDIR
-_APPEARED = InotifyConstants.IN_CREATE | InotifyConstants.IN_MOVED_TO
-_VANISHED = InotifyConstants.IN_DELETE | InotifyConstants.IN_MOVED_FROM
-_ROOT_LOST = (
-    InotifyConstants.IN_DELETE_SELF | InotifyConstants.IN_MOVE_SELF | InotifyConstants.IN_UNMOUNT
-)
-_EVENTS_LOST = InotifyConstants.IN_Q_OVERFLOW
-_WATCH_ENDED = InotifyConstants.IN_IGNORED
-_ALWAYS_HEARD = _IS_DIRECTORY | _ROOT_LOST | _EVENTS_LOST | _WATCH_ENDED
-
-_HOW = (
-    InotifyConstants.IN_ONLYDIR | InotifyConstants.IN_DONT_FOLLOW | InotifyConstants.IN_EXCL_UNLINK
-)
-_BRANCH_MASK = _APPEARED | _VANISHED | _HOW
-_RUN_MASK = (
-    InotifyConstants.IN_CLOSE_WRITE | InotifyConstants.IN_MOVED_TO | _VANISHED | _HOW
-)  # neither create nor modify: an open("w") that writes is one event, when it closes
-_ROOT_MASK = (
-    (_BRANCH_MASK & ~InotifyConstants.IN_DONT_FOLLOW)
-    | InotifyConstants.IN_DELETE_SELF
-    | InotifyConstants.IN_MOVE_SELF
-)
-
-_LIMITS = frozenset({errno.ENOSPC, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
-
-
-class _Inotify(InotifyFD):
-    """An inotify instance whose events all go to one place, followed by None when no more come."""
-
-    def __init__(self, receive: Callable[[InotifyEvent | None], None]) -> None:
-        super().__init__()
-        os.set_inheritable(self._inotify_fd, False)
-        self.name = "jobcache-inotify"
-        self._receive = receive
-
-    def run(self) -> None:
-        try:
-            super().run()
-        except OSError as error:
-            log.warning("inotify cannot be read: %s", error)
-        finally:
-            self._receive(None)
-
-    def handle_event(self, event: InotifyEvent) -> None:
-        self._receive(event)
-
-    def watch(self, path: bytes, mask: int) -> WatchDescriptor:
-        """Watch a directory; returns the descriptor, which is the same as before for one that is watched already."""
-        # Not add_callback(): it takes EACCES for success, and keeps an object and a dict for every watch.
-        descriptor = inotify_add_watch(self._inotify_fd, path, mask)
-        if descriptor == -1:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
-        return descriptor
-
-    def unwatch(self, descriptor: WatchDescriptor) -> None:
-        """Watch no longer; that a watch has ended by itself is no error."""
-        inotify_rm_watch(self._inotify_fd, descriptor)
 
 
 class WatchError(Exception):
@@ -138,7 +81,7 @@ class Watcher:
         self._ready = Dirty()
         self._stopping = threading.Event()
         self._events: SimpleQueue[InotifyEvent | None] = SimpleQueue()
-        self._inotify: _Inotify | None = None
+        self._inotify: Inotify | None = None
         self._thread: threading.Thread | None = None
         # From here on the thread's own.
         self._pending = Dirty()
@@ -193,7 +136,7 @@ class Watcher:
         """How many directories are watched."""
         return len(self._paths)
 
-    def _open(self) -> _Inotify:
+    def _open(self) -> Inotify:
         # An instance takes three descriptors, and does not give the first back if it gets no others.
         spare: list[int] = []
         try:
@@ -203,7 +146,7 @@ class Watcher:
             for descriptor in spare:
                 os.close(descriptor)
         try:
-            return _Inotify(self._receive)
+            return Inotify(self._receive)
         except OSError as error:
             if error.errno != errno.EMFILE:
                 raise
@@ -214,7 +157,7 @@ class Watcher:
     # What the kernel says: watchdog's thread
 
     def _receive(self, event: InotifyEvent | None) -> None:
-        if event is None or event.mask & _ALWAYS_HEARD or event.name == METADATA:
+        if event is None or event.mask & ALWAYS_HEARD or event.name == METADATA:
             if self._events.qsize() > MOST_WAITING and event is not None:
                 self._lost = True
             else:
@@ -264,25 +207,25 @@ class Watcher:
 
     def _take(self, event: InotifyEvent) -> None:
         mask = event.mask
-        if mask & _EVENTS_LOST:
+        if mask & EVENTS_LOST:
             self._lost = True
             return
         path = self._paths.get(event.wd)
         if path is None:
             return
-        if path == ROOT and mask & (_ROOT_LOST | _WATCH_ENDED):
+        if path == ROOT and mask & (ROOT_LOST | WATCH_ENDED):
             raise WatchError(self._about_root("vanished"))
-        if mask & _WATCH_ENDED:
+        if mask & WATCH_ENDED:
             self._forget(event.wd, path)
         elif _depth(path) == RUN_DEPTH:
             if event.name == METADATA:
                 self._pending.runs.add(path)
-        elif mask & _IS_DIRECTORY:
+        elif mask & IS_DIRECTORY:
             self._pending.directories.add(path)
             below = join(path, event.name)
-            if mask & _APPEARED:
+            if mask & APPEARED:
                 self._watch(below)
-            elif mask & InotifyConstants.IN_MOVED_FROM:
+            elif mask & MOVED_AWAY:
                 self._unwatch(below)
 
     # Watches
@@ -307,10 +250,10 @@ class Watcher:
         full = join(self._root, path) if path else self._root
         (self._pending.runs if depth == RUN_DEPTH else self._pending.directories).add(path)
         try:
-            self._remember(self._instance.watch(full, _mask(path, depth)), path)
+            self._remember(self._instance.watch(full, mask_of(path, depth)), path)
             names = _subdirectories(full) if depth < RUN_DEPTH else ()
         except OSError as error:
-            if path == ROOT or error.errno in _LIMITS:
+            if path == ROOT or error.errno in LIMITS:
                 raise
             return  # gone again, or closed to this user: the scan will tell
         for name in names:
@@ -344,7 +287,7 @@ class Watcher:
             self._instance.unwatch(descriptor)
 
     @property
-    def _instance(self) -> _Inotify:
+    def _instance(self) -> Inotify:
         assert self._inotify is not None
         return self._inotify
 
@@ -372,12 +315,6 @@ class Watcher:
 
     def _about_root(self, what: str) -> str:
         return f"status_dir={self._root.decode('utf-8', 'backslashreplace')!r}: {what}"
-
-
-def _mask(path: bytes, depth: int) -> int:
-    if path == ROOT:
-        return _ROOT_MASK
-    return _RUN_MASK if depth == RUN_DEPTH else _BRANCH_MASK
 
 
 def _depth(path: bytes) -> int:
