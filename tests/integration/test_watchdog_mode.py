@@ -90,8 +90,7 @@ def test_a_rewrite_shows_within_100_ms(
             delays.append(wait_until(shows))
     delays.sort()
     print(f"median {delays[50] * 1e3:.1f} ms, p99 {delays[98] * 1e3:.1f} ms")
-    # The bar is the p99; on a machine that does other work, one in a hundred waits for its turn on a processor.
-    assert delays[50] < 0.1
+    assert delays[98] < 0.1
 
 
 def test_new_ended_moved_and_deleted_runs_show(
