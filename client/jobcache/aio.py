@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from functools import partial
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -23,58 +22,56 @@ from jobcache.queries.answer import Answer, Reader
 from jobcache.queries.query import Query
 from jobcache.transport.aiopool import AsyncPool
 from jobcache.transport.attempt import FAILURES
+from jobcache.transport.client import Client, Connected
 from jobcache.transport.connect import make_async_pool
-from jobcache.transport.execute import Exchange, Execution, Executor, LastAnswer, Observer, Sleep
-from jobcache.transport.process import PerProcess
-from jobcache.transport.setup import Setup
+from jobcache.transport.drive import drive_async
+from jobcache.transport.endpoint import Endpoint
+from jobcache.transport.execute import Exchange, Execution, Executor, Sleep
 
 T = TypeVar("T")
 
 
-class AsyncJobCache:
+class _Connected(Connected):
+    """A pool for each event loop."""
+
+    def __init__(self, endpoint: Endpoint, size: int, executor: Executor) -> None:
+        super().__init__(endpoint, size, executor)
+        self._endpoint = endpoint
+        self._size = size
+        self._pools: dict[asyncio.AbstractEventLoop, AsyncPool] = {}
+
+    def pool(self) -> AsyncPool:
+        """The pool of the loop that runs in this thread."""
+        loop = asyncio.get_running_loop()
+        pool = self._pools.get(loop)
+        if pool is None:
+            self._sweep()
+            pool = self._pools[loop] = make_async_pool(self._endpoint, size=self._size)
+        return pool
+
+    async def close(self) -> None:
+        """Close the running loop's connections, and those of loops that are closed."""
+        self._sweep()
+        if pool := self._pools.get(asyncio.get_running_loop()):
+            await pool.close()
+
+    def abandon(self) -> None:
+        for pool in self._pools.values():
+            pool.abandon(shared=True)
+
+    def _sweep(self) -> None:
+        for loop in [*self._pools]:
+            if loop.is_closed() and (pool := self._pools.pop(loop, None)):
+                pool.abandon(shared=False)
+
+
+class AsyncJobCache(Client[_Connected]):
     """``JobCache`` for asyncio; see there for what each call means and raises.
 
     Connections belong to the event loop that made them: each loop that uses the cache gets a pool of its own.
     """
 
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        namespace: str | None = None,
-        deadline: float = 1.0,
-        ready_timeout: float = 10.0,
-        max_connections: int = 8,
-        memo_bytes: int = 8 << 20,
-        password_file: str | None = None,
-        breaker: bool = True,
-        stale_if_error: float | None = None,
-        on_exchange: Observer | None = None,
-        replica_url: str | None = None,
-    ) -> None:
-        setup = Setup(
-            url,
-            namespace=namespace,
-            deadline=deadline,
-            ready_timeout=ready_timeout,
-            max_connections=max_connections,
-            memo_bytes=memo_bytes,
-            password_file=password_file,
-            breaker=breaker,
-            stale_if_error=stale_if_error,
-            on_exchange=on_exchange,
-            replica_url=replica_url,
-        )
-        self._source = setup.source
-        self._ready_timeout = setup.ready_timeout
-        self._deadline = setup.deadline
-        self._last = LastAnswer()
-        self._here = PerProcess(
-            lambda: _Here(
-                partial(make_async_pool, setup.endpoint, size=setup.size), setup.make_executor()
-            ),
-            _Here.abandon,
-        )
+    _connected = _Connected
 
     # Lifecycle
 
@@ -159,11 +156,6 @@ class AsyncJobCache:
         """See ``JobCache.freshness``."""
         return await self._answer(freshness.freshness(self._source))
 
-    @property
-    def last_freshness(self) -> Freshness | None:
-        """See ``JobCache.last_freshness``."""
-        return self._last.freshness
-
     async def meta(self) -> dict[str, str]:
         """See ``JobCache.meta``."""
         return await self._answer(freshness.meta(self._source))
@@ -201,72 +193,23 @@ class AsyncJobCache:
     async def _read(self, query: Reader[T], *args: Any) -> T:
         here = self._here.get()
         pool = here.pool()
-        return await perform(pool, here.executor.read(query, args, self._last, pool.drop))
+        return await _perform(pool, here.executor.read(query, args, self._last, pool.drop))
 
     async def _write(self, query: Query[Answer[T]]) -> T:
         here = self._here.get()
         pool = here.pool()
-        return await perform(pool, here.executor.write(query, self._last, pool.drop))
+        return await _perform(pool, here.executor.write(query, self._last, pool.drop))
 
     async def _answer(self, query: Query[T]) -> T:
         here = self._here.get()
         pool = here.pool()
-        return await perform(pool, here.executor.run(query, pool.drop))
+        return await _perform(pool, here.executor.run(query, pool.drop))
 
 
-async def perform(pool: AsyncPool, execution: Execution[T]) -> T:
-    """Do what an execution asks for, until it returns."""
-    try:
-        step = next(execution)
-        while True:
-            try:
-                reply = await _do(pool, step)
-            except FAILURES as error:
-                step = execution.throw(error)
-            else:
-                step = execution.send(reply)
-    except StopIteration as stop:
-        answer: T = stop.value
-        return answer
-    finally:
-        execution.close()  # at once, also when this call is cancelled
+async def _perform(pool: AsyncPool, execution: Execution[T]) -> T:
+    async def do(step: Exchange | Sleep) -> Any:
+        if isinstance(step, Sleep):
+            return await asyncio.sleep(step.seconds)
+        return await pool.exchange(step.command, step.ends, step.begin)
 
-
-async def _do(pool: AsyncPool, step: Exchange | Sleep) -> Any:
-    if isinstance(step, Sleep):
-        return await asyncio.sleep(step.seconds)
-    return await pool.exchange(step.command, step.ends, step.begin)
-
-
-class _Here:
-    """What one process has of a cache's connections, a pool for each event loop, and knows of its server."""
-
-    def __init__(self, make_pool: Callable[[], AsyncPool], executor: Executor) -> None:
-        self.executor = executor
-        self._make_pool = make_pool
-        self._pools: dict[asyncio.AbstractEventLoop, AsyncPool] = {}
-
-    def pool(self) -> AsyncPool:
-        """The pool of the loop that runs in this thread."""
-        loop = asyncio.get_running_loop()
-        pool = self._pools.get(loop)
-        if pool is None:
-            self._sweep()
-            pool = self._pools[loop] = self._make_pool()
-        return pool
-
-    async def close(self) -> None:
-        """Close the running loop's connections, and those of loops that are closed."""
-        self._sweep()
-        if pool := self._pools.get(asyncio.get_running_loop()):
-            await pool.close()
-
-    def abandon(self) -> None:
-        """Let go of the parent's connections, in a child."""
-        for pool in self._pools.values():
-            pool.abandon(shared=True)
-
-    def _sweep(self) -> None:
-        for loop in [*self._pools]:
-            if loop.is_closed() and (pool := self._pools.pop(loop, None)):
-                pool.abandon(shared=False)
+    return await drive_async(execution, do, FAILURES)

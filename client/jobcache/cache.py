@@ -22,16 +22,37 @@ from jobcache.queries import changes, freshness, job, listing, running, totals, 
 from jobcache.queries.answer import Answer, Reader
 from jobcache.queries.query import Query
 from jobcache.transport.attempt import FAILURES
+from jobcache.transport.client import Client, Connected
 from jobcache.transport.connect import make_pool
-from jobcache.transport.execute import Exchange, Execution, Executor, LastAnswer, Observer, Sleep
-from jobcache.transport.pool import Pool
-from jobcache.transport.process import PerProcess
-from jobcache.transport.setup import Setup
+from jobcache.transport.drive import drive
+from jobcache.transport.endpoint import Endpoint
+from jobcache.transport.execute import Exchange, Execution, Executor, Sleep
 
 T = TypeVar("T")
 
 
-class JobCache:
+class _Connected(Connected):
+    def __init__(self, endpoint: Endpoint, size: int, executor: Executor) -> None:
+        super().__init__(endpoint, size, executor)
+        self._pool = make_pool(endpoint, size=size)
+
+    def close(self) -> None:
+        """Close the connections that are idle now, and those in use once they are not."""
+        self._pool.close()
+
+    abandon = close
+
+    def perform(self, execution: Execution[T]) -> T:
+        """Do what an execution asks for, until it returns."""
+        return drive(execution, self._do, FAILURES)
+
+    def _do(self, step: Exchange | Sleep) -> Any:
+        if isinstance(step, Sleep):
+            return time.sleep(step.seconds)
+        return self._pool.exchange(step.command, step.ends, step.begin)
+
+
+class JobCache(Client[_Connected]):
     """Jobs out of Redis, with the calls of the per-process cache that dashboards use today.
 
     Use it as ``with JobCache() as cache``, as ``await cache.start()`` and ``await cache.stop()`` around an
@@ -61,42 +82,7 @@ class JobCache:
         ConfigError: the URL, the namespace or a number cannot be used. Nothing is connected yet.
     """
 
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        namespace: str | None = None,
-        deadline: float = 1.0,
-        ready_timeout: float = 10.0,
-        max_connections: int = 8,
-        memo_bytes: int = 8 << 20,
-        password_file: str | None = None,
-        breaker: bool = True,
-        stale_if_error: float | None = None,
-        on_exchange: Observer | None = None,
-        replica_url: str | None = None,
-    ) -> None:
-        setup = Setup(
-            url,
-            namespace=namespace,
-            deadline=deadline,
-            ready_timeout=ready_timeout,
-            max_connections=max_connections,
-            memo_bytes=memo_bytes,
-            password_file=password_file,
-            breaker=breaker,
-            stale_if_error=stale_if_error,
-            on_exchange=on_exchange,
-            replica_url=replica_url,
-        )
-        self._source = setup.source
-        self._ready_timeout = setup.ready_timeout
-        self._deadline = setup.deadline
-        self._last = LastAnswer()
-        self._here = PerProcess(
-            lambda: _Here(make_pool(setup.endpoint, size=setup.size), setup.make_executor()),
-            _Here.close,
-        )
+    _connected = _Connected
 
     # Lifecycle
 
@@ -206,11 +192,6 @@ class JobCache:
         """How fresh the cache is now. Answers also when there is no cache yet."""
         return self._answer(freshness.freshness(self._source))
 
-    @property
-    def last_freshness(self) -> Freshness | None:
-        """How fresh the answer was that this thread or task got last; taken in the same step as the answer."""
-        return self._last.freshness
-
     def meta(self) -> dict[str, str]:
         """What the refresher says of itself: the fields of ``meta``."""
         return self._answer(freshness.meta(self._source))
@@ -278,37 +259,3 @@ class JobCache:
     def _answer(self, query: Query[T]) -> T:
         here = self._here.get()
         return here.perform(here.executor.run(query, here.close))
-
-
-class _Here:
-    """What one process has of a cache's connections, and knows of its server."""
-
-    def __init__(self, pool: Pool, executor: Executor) -> None:
-        self.executor = executor
-        self._pool = pool
-
-    def close(self) -> None:
-        """Close the connections that are idle now, and those in use once they are not."""
-        self._pool.close()
-
-    def perform(self, execution: Execution[T]) -> T:
-        """Do what an execution asks for, until it returns."""
-        try:
-            step = next(execution)
-            while True:
-                try:
-                    reply = self._do(step)
-                except FAILURES as error:
-                    step = execution.throw(error)
-                else:
-                    step = execution.send(reply)
-        except StopIteration as stop:
-            answer: T = stop.value
-            return answer
-        finally:
-            execution.close()  # at once, also when this call is cancelled
-
-    def _do(self, step: Exchange | Sleep) -> Any:
-        if isinstance(step, Sleep):
-            return time.sleep(step.seconds)
-        return self._pool.exchange(step.command, step.ends, step.begin)

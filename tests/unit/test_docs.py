@@ -201,14 +201,14 @@ def test_the_table_of_calls(client: type) -> None:
         )
         assert arguments == expected, name
     lifecycle = {"open", "close", "start", "stop", "last_freshness"}
-    public = {name for name in vars(JobCache) if not name.startswith("_")}
+    public = {name for name in dir(JobCache) if not name.startswith("_")}
     assert {row.partition("(")[0] for row in rows} == public - lifecycle
 
 
 def test_the_readme_names_every_call() -> None:
     cells = [call for row in README.table("The calls") for call in named(row[0])]
     lifecycle = {"open", "close", "start", "stop"}
-    public = {name for name in vars(JobCache) if not name.startswith("_")}
+    public = {name for name in dir(JobCache) if not name.startswith("_")}
     assert {cell.partition("(")[0] for cell in cells} == public - lifecycle
 
 

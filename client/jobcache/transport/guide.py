@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Generator, Mapping
+from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from jobcache.transport.budget import Budget
+from jobcache.transport.drive import drive, drive_async
 from jobcache.transport.private import abort
 from jobcache.transport.route import Address, AskFailedError, Inquiry, NoRouteError, Route
 
@@ -37,40 +38,20 @@ class Guide:
         Raises:
             redis.ConnectionError: nobody could tell.
         """
-        search = self.route.search(budget.left() * SHARE_OF_SEARCH)
         try:
-            inquiry = next(search)
-            while True:
-                try:
-                    reply = self._ask(inquiry)
-                except (RedisError, OSError) as error:
-                    inquiry = search.throw(AskFailedError(str(error)))
-                else:
-                    inquiry = search.send(reply)
-        except StopIteration as stop:
-            return cast(Address, stop.value)
+            return drive(self._search(budget), self._ask, (AskFailedError,))
         except NoRouteError as error:
             raise RedisConnectionError(str(error)) from None
 
     async def find_async(self, budget: Budget) -> Address:
         """The same for asyncio."""
-        search = self.route.search(budget.left() * SHARE_OF_SEARCH)
         try:
-            inquiry = next(search)
-            while True:
-                try:
-                    async with asyncio.timeout(inquiry.seconds):
-                        reply = await self._ask_async(inquiry)
-                except TimeoutError:
-                    inquiry = search.throw(AskFailedError("no answer"))
-                except (RedisError, OSError) as error:
-                    inquiry = search.throw(AskFailedError(str(error)))
-                else:
-                    inquiry = search.send(reply)
-        except StopIteration as stop:
-            return cast(Address, stop.value)
+            return await drive_async(self._search(budget), self._ask_async, (AskFailedError,))
         except NoRouteError as error:
             raise RedisConnectionError(str(error)) from None
+
+    def _search(self, budget: Budget) -> Generator[Inquiry, Any, Address]:
+        return self.route.search(budget.left() * SHARE_OF_SEARCH)
 
     def _ask(self, inquiry: Inquiry) -> Any:
         connection = self._connection_for(inquiry)
@@ -78,15 +59,22 @@ class Guide:
             connection.connect()
             connection.send_command(*inquiry.command)
             return connection.read_response()
+        except (RedisError, OSError) as error:
+            raise AskFailedError(str(error)) from None
         finally:
             connection.disconnect()
 
     async def _ask_async(self, inquiry: Inquiry) -> Any:
         connection = self._connection_for(inquiry)
         try:
-            await connection.connect()
-            await connection.send_command(*inquiry.command)
-            return await connection.read_response()
+            async with asyncio.timeout(inquiry.seconds):
+                await connection.connect()
+                await connection.send_command(*inquiry.command)
+                return await connection.read_response()
+        except TimeoutError:
+            raise AskFailedError("no answer") from None
+        except (RedisError, OSError) as error:
+            raise AskFailedError(str(error)) from None
         finally:
             abort(connection)
 
