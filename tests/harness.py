@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
+
 from jobcache import AsyncJobCache, JobCache
 from jobcache.schema.streams import DELETE
 from jobcache_refresher.clock import Clock
@@ -21,6 +23,19 @@ from jobcache_refresher.scan.tree import Tree
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.triggers.requests import Requests
 from jobcache_refresher.triggers.work import WorkItem
+
+
+def note_reads(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """A list that grows by the path of every run of which a refresher reads the file."""
+    read: list[bytes] = []
+    original = Tree.read_whole
+
+    def noted(self: Tree, path: bytes, *rest: Any) -> Any:
+        read.append(path)
+        return original(self, path, *rest)
+
+    monkeypatch.setattr(Tree, "read_whole", noted)
+    return read
 
 
 class SteppedClock:
@@ -83,7 +98,7 @@ class StepRefresher:
         self.leadership.lose_epoch(EpochError("a test says so"))
         self.engine.cycle.begin_epoch()
 
-    def outwait_burials(self) -> None:
+    def outwait_quarantines(self) -> None:
         """Let as much time pass as files of a run that a client deleted do not count for."""
         self.time.advance(self.settings.settle + 0.1)
 

@@ -33,3 +33,8 @@ def read_position(raw: bytes | None) -> tuple[int, int] | None:
         return None
     position = int(match[1]), int(match[2])
     return position if max(position) <= _LARGEST else None
+
+
+def place_in_stream(raw: bytes | None) -> tuple[int, int]:
+    """What orders the ids of a stream's entries: as ``read_position``, and before all others what is none."""
+    return read_position(raw) or (0, 0)

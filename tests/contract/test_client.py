@@ -477,7 +477,7 @@ class TestDelete:
         rig.cache.delete_job(*RUN)
         rig.refresh(Scope.POLL)
         assert rig.cache.get_job(*RUN) is None, "what another host removed may still show"
-        rig.refresher.outwait_burials()
+        rig.refresher.outwait_quarantines()
         rig.refresh(Scope.POLL)
         assert rig.cache.get_job(*RUN) is not None
         assert_agrees(rig)

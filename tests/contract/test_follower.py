@@ -12,9 +12,8 @@ from redis import Redis
 
 from jobcache_refresher.publish import follower
 from jobcache_refresher.records import Records
-from jobcache_refresher.scan.tree import Tree
 from tests.contract.compare import assert_agrees
-from tests.harness import Rig, StepRefresher
+from tests.harness import Rig, StepRefresher, note_reads
 from tests.servers import RunningServer
 from tests.trees import STATUSES, Names, delete_run, run_dir, write_run
 
@@ -101,14 +100,7 @@ def test_it_reads_no_file_that_another_refresher_read(
     led.refresher.time.advance(30)
     led.settle()
     standby.leadership.stand_by()
-    read: list[bytes] = []
-    original = Tree.read_whole
-
-    def counted(self: Tree, path: bytes, *rest: Any) -> Any:
-        read.append(path)
-        return original(self, path, *rest)
-
-    monkeypatch.setattr(Tree, "read_whole", counted)
+    read = note_reads(monkeypatch)
     write_run(led.status_dir, names_of(5), status="failed")
     standby.lead()
     standby.refresh()

@@ -160,7 +160,7 @@ def assert_heals(rig: Rig, redis: Redis, position: str) -> None:
     (change, *_) = rig.cache.changes(position, wait=0)
     assert change.kind in {ChangeKind.DELETED, ChangeKind.RESYNC}
     rig.cache.invalidate(*RUNS[2])
-    rig.refresher.outwait_burials()
+    rig.refresher.outwait_quarantines()
     rig.settle()
     assert_agrees(rig)
     assert not index_faults(take_snapshot(redis, rig.refresher.keys))

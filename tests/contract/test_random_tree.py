@@ -143,7 +143,7 @@ class TreeMachine(RuleBasedStateMachine):
     @rule()
     def settle(self) -> None:
         self.rig.refresh(Scope.POLL)
-        self.rig.refresher.outwait_burials()
+        self.rig.refresher.outwait_quarantines()
         self.rig.settle()
         assert_agrees(self.rig)
         self.dirty = False

@@ -218,7 +218,7 @@ def test_a_job_is_deleted_right_after_the_scan_published_it(
     tree.hooks[110] = delete
     watched.refresh()
     assert watched.cache.get_job(*victims[0]) is None
-    watched.refresher.outwait_burials()
+    watched.refresher.outwait_quarantines()
     watched.refresher.settle()
     assert watched.cache.counts().total_jobs == len(RUNS) - 1
     assert_agrees(watched)

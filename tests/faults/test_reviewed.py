@@ -54,7 +54,7 @@ def test_a_deleted_run_returns_though_the_root_was_away_just_then(valkey_rig: Ri
     rig.refresh(Scope.POLL)
     away = rig.status_dir.parent / "away"
     rig.status_dir.rename(away)
-    rig.refresher.outwait_burials()
+    rig.refresher.outwait_quarantines()
     rig.refresh()
     away.rename(rig.status_dir)
     rig.settle()

@@ -23,9 +23,9 @@ from redis import Redis
 
 from jobcache import CacheNotReady, CacheState, CacheUnavailable, ConfigError, JobCache, JobStatus
 from jobcache_refresher import EmbeddedServer, LocalJobCache, Refresher
-from jobcache_refresher.scan.tree import Tree
 from tests.contract.compare import names_of
 from tests.faults.faulty import FaultyTree
+from tests.harness import note_reads
 from tests.programs import REFRESHER, environment
 from tests.servers import RunningServer, running_server
 from tests.trees import Names, delete_run, write_raw, write_run
@@ -335,14 +335,7 @@ class TestRestart:
             pass
         write_run(status_dir, ("p", "g", "n", "r7"), status="failed")
         write_run(status_dir, ("p", "g", "n", "new"), status="failed")
-        read: list[bytes] = []
-        original = Tree.read_whole
-
-        def counted(self: Tree, path: bytes, *rest: Any) -> Any:
-            read.append(path)
-            return original(self, path, *rest)
-
-        monkeypatch.setattr(Tree, "read_whole", counted)
+        read = note_reads(monkeypatch)
         seen: set[int] = set()
         stop = threading.Event()
 

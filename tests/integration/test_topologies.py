@@ -83,7 +83,7 @@ def assert_every_call(url: str, namespace: str, tree: Path) -> None:
         assert rig.cache.get_job(*RUNS[1]) is None
         assert list(rig.cache.changes(since=position, wait=0))[-1].kind is ChangeKind.DELETED
         rig.refresh(Scope.HINTS)
-        rig.refresher.outwait_burials()
+        rig.refresher.outwait_quarantines()
         rig.settle()
         assert_agrees(rig)
 

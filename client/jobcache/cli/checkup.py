@@ -13,12 +13,8 @@ from rich.console import Console
 from jobcache.cache import JobCache
 from jobcache.cli import doctor, printable
 from jobcache.errors import CacheUnavailable
-from jobcache.numbers import read_position
-from jobcache.queries.freshness import meta
-from jobcache.queries.query import Ask, Pause, Query
-from jobcache.queries.source import Source
+from jobcache.queries import writes
 from jobcache.schema import meta as fields
-from jobcache.schema.streams import AUDIT, request_command
 
 AUDIT_FIELDS = (fields.AUDITED_AT, fields.AUDIT_FINDINGS, fields.REPAIRED_AT, fields.REPAIRED)
 """What ``meta`` says of the refresher's audits."""
@@ -47,26 +43,9 @@ class Checkup(JobCache):
         Raises:
             CacheUnavailable: it did not within so many seconds.
         """
-        fields = self._answer(_request_audit(self._source, timeout))
-        return {name: fields[name] for name in AUDIT_FIELDS if name in fields}
-
-
-def _request_audit(source: Source, timeout: float) -> Query[dict[str, str]]:
-    """Have the refresher compare and repair everything; returns what ``meta`` says then.
-
-    Raises:
-        CacheUnavailable: it did not within so many seconds.
-    """
-    request = yield Ask(request_command(source.keys.requests, AUDIT))
-    waited = 0.0
-    while True:
-        said = yield from meta(source)
-        done = said.get(fields.REQUEST_POSITION, "0-0").encode()
-        if (read_position(done) or (0, 0)) >= (read_position(request) or (0, 0)):
-            return said
-        if waited >= timeout:
-            raise CacheUnavailable(f"no refresher audited {source.where} within {timeout:g} s")
-        waited = yield Pause(0.05)
+        self._answer(writes.audit(self._source, timeout))
+        said = self.meta()
+        return {name: said[name] for name in AUDIT_FIELDS if name in said}
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jobcache.ids import JobId
 from jobcache.models import Change, ChangeKind
-from jobcache.numbers import read_position
+from jobcache.numbers import place_in_stream, read_position
 from jobcache.queries.query import Pause, Query, Run
 from jobcache.queries.source import Source
 from jobcache.schema.header import Header
@@ -87,14 +87,13 @@ class Feed:
         A position that the feed has not come to yet may be of a server that this one follows; one of a time to come is
         of a feed that is gone.
         """
-        position = read_position(self._position) or _NOWHERE
-        if position > (read_position(last) or _NOWHERE):
+        position = place_in_stream(self._position)
+        if position > place_in_stream(last):
             return position[0] > (header.now + CLOCKS_APART) * 1000
-        return position < (read_position(oldest) or _NOWHERE)
+        return position < place_in_stream(oldest)
 
     def _shown(self, position: bytes) -> str:
         return f"{self._epoch.decode('utf-8', 'replace')}/{position.decode()}"
 
 
-_NOWHERE = (0, 0)
 _KINDS = {kind.value.encode(): kind for kind in ChangeKind if kind is not ChangeKind.RESYNC}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jobcache.errors import CacheUnavailable
 from jobcache.ids import JobId
 from jobcache.models import Freshness
-from jobcache.numbers import read_position
+from jobcache.numbers import place_in_stream
 from jobcache.queries.answer import Answer
 from jobcache.queries.freshness import freshness
 from jobcache.queries.query import Ask, Pause, Query, Run
@@ -13,10 +13,10 @@ from jobcache.queries.source import Source
 from jobcache.schema import meta
 from jobcache.schema.header import Header
 from jobcache.schema.scripts import read_jobs_script, read_script
-from jobcache.schema.streams import DELETE, INVALIDATE, REFRESH, request_command
+from jobcache.schema.streams import AUDIT, DELETE, INVALIDATE, REFRESH, request_command
 
 FIRST_PAUSE = 0.002
-"""Seconds until a client looks for the first time whether its deletion was applied; each pause is twice the last."""
+"""Seconds until a client looks again for the first time whether the refresher came to its request; then twice that."""
 LONGEST_PAUSE = 0.05
 
 
@@ -36,19 +36,13 @@ def delete_job(
     Header(reply[0]).require_ready(source.where)
     was_there = bool(reply[1])
     request = yield Ask(request_command(keys.requests, DELETE, job.path))
-    waited, pause = 0.0, FIRST_PAUSE
-    while True:
-        done = yield Ask((b"HGET", keys.meta, meta.DELETED_POSITION))
-        if _has_reached(done, request):
-            reply = yield Run(read_script("freshness"), (keys.meta,))
-            return Answer(lambda _: was_there, Header(reply[0]))
-        if waited >= timeout:
-            raise CacheUnavailable(
-                f"no refresher deleted the job from {source.where} within {timeout:g} s; "
-                "the request waits for one"
-            )
-        waited = yield Pause(min(pause, timeout - waited))
-        pause = min(2 * pause, LONGEST_PAUSE)
+    if not (yield from _await(source, request, meta.DELETED_POSITION, timeout)):
+        raise CacheUnavailable(
+            f"no refresher deleted the job from {source.where} within {timeout:g} s; "
+            "the request waits for one"
+        )
+    reply = yield Run(read_script("freshness"), (keys.meta,))
+    return Answer(lambda _: was_there, Header(reply[0]))
 
 
 def invalidate(source: Source, project: str, group: str, name: str, run_id: str) -> Query[None]:
@@ -60,23 +54,35 @@ def invalidate(source: Source, project: str, group: str, name: str, run_id: str)
 def refresh(source: Source, wait: bool, timeout: float) -> Query[Freshness]:
     """Ask for a scan of everything, and wait for one that began after the request."""
     request = yield Ask(request_command(source.keys.requests, REFRESH))
-    if not wait:
-        return (yield from freshness(source))
-    waited = 0.0
+    if wait and not (yield from _await(source, request, meta.REQUEST_POSITION, timeout)):
+        raise CacheUnavailable(
+            f"no refresher completed a scan of {source.where} within {timeout:g} s"
+        )
+    return (yield from freshness(source))
+
+
+def audit(source: Source, timeout: float) -> Query[None]:
+    """Ask the refresher to compare everything and to repair it, and wait until it has.
+
+    Raises:
+        CacheUnavailable: it did not within so many seconds.
+    """
+    request = yield Ask(request_command(source.keys.requests, AUDIT))
+    if not (yield from _await(source, request, meta.REQUEST_POSITION, timeout)):
+        raise CacheUnavailable(f"no refresher audited {source.where} within {timeout:g} s")
+
+
+def _await(source: Source, request: bytes, field: str, timeout: float) -> Query[bool]:
+    """Wait until a field of ``meta`` says that the refresher came to a request; whether it did in so many seconds."""
+    waited, pause = 0.0, FIRST_PAUSE
     while True:
-        done = yield Ask((b"HGET", source.keys.meta, meta.REQUEST_POSITION))
-        if _has_reached(done, request):
-            return (yield from freshness(source))
+        done = yield Ask((b"HGET", source.keys.meta, field))
+        if place_in_stream(done) >= place_in_stream(request):
+            return True
         if waited >= timeout:
-            raise CacheUnavailable(
-                f"no refresher completed a scan of {source.where} within {timeout:g} s"
-            )
-        waited = yield Pause(0.05)
-
-
-def _has_reached(done: bytes | None, request: bytes) -> bool:
-    """Whether a position of the stream of requests lies at or behind a request."""
-    return (read_position(done) or (0, 0)) >= (read_position(request) or (0, 0))
+            return False
+        waited = yield Pause(min(pause, timeout - waited))
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def _require_id(project: str, group: str, name: str, run_id: str) -> JobId:

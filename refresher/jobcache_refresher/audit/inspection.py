@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from redis.exceptions import NoPermissionError, ResponseError
 
-from jobcache.numbers import read_float, read_int, read_position
+from jobcache.numbers import place_in_stream, read_float, read_int, read_position
 from jobcache.schema import keys as names
 from jobcache.schema.index import Entry
 from jobcache.schema.keys import Keys
@@ -157,7 +157,7 @@ class Inspector:
 
         One that lies beyond its end is of a stream that is gone, or was made up.
         """
-        end = read_position(self.last_request()) or (0, 0)
+        end = place_in_stream(self.last_request())
         reached = [
             (place, raw) for raw in positions if (place := read_position(raw)) and place <= end
         ]

@@ -20,7 +20,7 @@ end
 local observed, cap, prefix, job_prefix = tonumber(take()), take(), take(), take()
 local meta, changes, tombstones = KEYS[2], KEYS[3], KEYS[4]
 local since = fresh_since(meta)
-local buries = redis.call('EXISTS', tombstones) == 1
+local has_tombstones = redis.call('EXISTS', tombstones) == 1
 local generation, before = advance(meta, 1)
 local chips = 0
 
@@ -82,9 +82,9 @@ local function change_entries(command, entries)
 end
 
 local function judge(job, id, revision)
-    local buried = buries and redis.call('ZSCORE', tombstones, id)
+    local tombstone = has_tombstones and redis.call('ZSCORE', tombstones, id)
     -- A deletion of a generation to come is none.
-    if buried and tonumber(buried) > observed and tonumber(buried) <= generation then
+    if tombstone and tonumber(tombstone) > observed and tonumber(tombstone) <= generation then
         return 'tombstone'
     end
     if (redis.call('HGET', job, JOB.rev) or '') ~= revision then
@@ -124,7 +124,7 @@ local function operation()
         redis.call('DEL', job)
     end
     take_entries(ok)
-    if ok and buries then
+    if ok and has_tombstones then
         redis.call('ZREM', tombstones, id)
     end
     if ok and announcement ~= '' then

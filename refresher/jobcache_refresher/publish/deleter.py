@@ -9,7 +9,7 @@ from queue import SimpleQueue
 
 from redis.exceptions import RedisError
 
-from jobcache.numbers import read_position
+from jobcache.numbers import place_in_stream
 from jobcache_refresher.publish.server import EpochError, FencedError
 from jobcache_refresher.publish.store import Store
 
@@ -62,7 +62,7 @@ class Deleter:
             position: id of the request, which ``meta`` names when it is done.
             path: the job's.
         """
-        if (read_position(position) or (0, 0)) > (read_position(self.position) or (0, 0)):
+        if place_in_stream(position) > place_in_stream(self.position):
             self._asked.put((position, path))
 
     def apply(self, position: bytes, path: bytes) -> None:

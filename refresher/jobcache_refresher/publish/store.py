@@ -149,10 +149,8 @@ class Store:
         """
         leap = LEAP if self._may_have_lost_writes else 0
         self._may_have_lost_writes = False
-        epoch, known = (
-            self._epoch,
-            self._newest,
-        )  # before asking: another thread may write meanwhile
+        # Before asking: another thread may write meanwhile.
+        epoch, known = self._epoch, self._newest
         generation, written, now = self.run("stand", (), (leap, SCHEMA_VERSION))
         self._check(known, generation, written)
         self._note(epoch, generation + leap, generation + leap if leap else written)
@@ -306,9 +304,8 @@ class Store:
             raise EpochError(f"the cache went back to generation {generation}")
 
     def _note(self, epoch: bytes, generation: int, written: int) -> None:
-        with (
-            self._lock
-        ):  # replies to several threads may overtake each other, and the begin of an epoch
+        # Replies to several threads may overtake each other, and the begin of an epoch.
+        with self._lock:
             if epoch == self._epoch:
                 self._newest = max(self._newest[0], generation), max(self._newest[1], written)
 

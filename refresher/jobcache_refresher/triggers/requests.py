@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from redis.exceptions import RedisError, ResponseError
 
 from jobcache.ids import JobId
-from jobcache.numbers import read_position
+from jobcache.numbers import place_in_stream
 from jobcache.schema import streams
 from jobcache.schema.keys import Keys
 from jobcache_refresher.publish.deleter import Deleter
@@ -149,7 +149,7 @@ class RequestInbox:
                 reply = self._server.ask(
                     b"XREAD", b"BLOCK", int(BLOCK * 1000), b"STREAMS", self._keys.requests, after
                 )
-                if not reply and _is_before(self._newest(), after):
+                if not reply and place_in_stream(self._newest()) < place_in_stream(after):
                     after = b"0-0"  # the stream began anew
                 released = bool(self._server.ask(b"DEL", self._keys.release))
             except (RedisError, OSError) as error:
@@ -176,7 +176,3 @@ class RequestInbox:
         path = fields.get(streams.REQUEST_ID, b"")
         if fields.get(streams.REQUEST) == streams.DELETE and JobId.read(path) is not None:
             self._deleter.ask(position, path)
-
-
-def _is_before(position: bytes, other: bytes) -> bool:
-    return (read_position(position) or (0, 0)) < (read_position(other) or (0, 0))
