@@ -19,7 +19,7 @@ import pytest
 
 from jobcache_refresher.triggers import dirty as dirty_module
 from jobcache_refresher.triggers import hints as hints_module
-from jobcache_refresher.triggers import inotify
+from jobcache_refresher.triggers import inotify, kernel
 from jobcache_refresher.triggers.dirty import Dirty
 from jobcache_refresher.triggers.hints import HintSource
 from jobcache_refresher.triggers.inotify import Watcher
@@ -423,7 +423,7 @@ def test_too_few_watches_as_the_kernel_would_say(
     watched: Watched, status_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watched.start()
-    monkeypatch.setattr(inotify, "inotify_add_watch", no_more_watches)
+    monkeypatch.setattr(kernel, "inotify_add_watch", no_more_watches)
     (status_dir / "p").mkdir()
     assert "inotify watches ran out after 1 directories" in watched.wait_for_failure()
 
