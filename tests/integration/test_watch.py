@@ -320,7 +320,9 @@ def test_a_queue_that_overflows_asks_for_a_resync_and_goes_on(
         write_raw(status_dir / f"p/g/unheard{n}/r", b"{}")
     reads.set()
     said = watched.wait()
-    assert said == Dirty(resync=True)
+    while not said.resync:  # what the kernel kept before its queue was full may come first
+        assert said.runs <= {RUN, b"p/g/n/other"}
+        said = watched.wait()
     assert watched.watcher.failure is None
     assert watched.watcher.watched == 6 + 2 * 100
     write_raw(status_dir / "p/g/unheard7/r", b"{}")
