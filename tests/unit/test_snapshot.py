@@ -125,3 +125,18 @@ def test_what_is_doubted_is_looked_at_again(snapshot: Snapshot) -> None:
 
 def test_join() -> None:
     assert (join(ROOT, b"p"), join(b"p", b"g")) == (b"p", b"p/g")
+
+
+def test_problems_name_what_is_not_read_and_nothing_that_is_gone() -> None:
+    snapshot = Snapshot()
+    for path in (b"p/g/n/bad", b"p/g/n/gone", b"q/g/n/r"):
+        snapshot.expect(path, 0.0).trouble = "empty"
+    snapshot.directories[b"p/g/n"].children[b"gone"] = 1
+    snapshot.directories[b"q"].trouble = "cannot be listed"
+    snapshot.directories[b"p/g"].passed_over = {b"link": "is a link"}
+    assert dict(snapshot.problems()) == {
+        b"q": "cannot be listed",
+        b"p/g/link": "is a link",
+        b"p/g/n/bad": "empty",
+        b"q/g/n/r": "empty",
+    }

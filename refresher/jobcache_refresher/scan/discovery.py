@@ -13,6 +13,7 @@ from jobcache_refresher.scan.snapshot import (
     APART,
     CONFIRMATIONS,
     NEVER,
+    NOTHING,
     ROOT,
     RUN_DEPTH,
     KnownDirectory,
@@ -130,6 +131,7 @@ class Discovery:
                 self.mark_dirty(directory.path.rpartition(b"/")[0])
             elif isinstance(listing, OSError):
                 directory.racy = True
+                directory.trouble = f"cannot be listed: {listing.strerror or listing}"
                 errors += 1
                 if isinstance(listing, OtherDeviceError):
                     self.volumes.add(directory.path)
@@ -173,6 +175,8 @@ class Discovery:
                 self._meet_run(above + name, child.inode)
             else:
                 self._meet_directory(above + name, depth, child.mtime_ns, is_news)
+        directory.trouble = None
+        directory.passed_over = dict.fromkeys(listing.unknown, "cannot be looked at") or NOTHING
         directory.mtime_ns = listing.mtime_ns
         long_ago = listing.mtime_ns / 1e9 + self._settle < listed_at
         directory.racy = not long_ago or bool(listing.unknown)

@@ -6,8 +6,9 @@ Pure bookkeeping, filled from the filesystem by ``discovery`` and ``reading``. W
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from jobcache_refresher.scan.logs import LogSearch
 from jobcache_refresher.scan.tree import Fingerprint
@@ -23,6 +24,9 @@ APART = 0.04
 """Seconds that two observations must lie apart; what points at a path may come twice at once."""
 
 NEVER = float("-inf")
+
+NOTHING: Mapping[bytes, str] = MappingProxyType({})
+"""No names."""
 
 
 @dataclass(slots=True)
@@ -45,6 +49,10 @@ class KnownDirectory:
     """Monotonic time at which missing names were last counted."""
     list_at: float = NEVER
     """Monotonic time at which it is listed again whatever its mtime."""
+    trouble: str | None = None
+    """Why it could not be listed last time."""
+    passed_over: Mapping[bytes, str] = field(default_factory=lambda: NOTHING)
+    """Names in it that are not read, each with the reason, as of when it was last listed whole."""
 
     @property
     def has_missing(self) -> bool:
@@ -187,6 +195,17 @@ class Snapshot:
             return None
         directory = self.directories.get(path)
         return {name for name, missed in directory.children.items() if missed} if directory else ()
+
+    def problems(self) -> Iterator[tuple[bytes, str]]:
+        """Every path that should be read and is not, with the reason; nothing of what is gone."""
+        for directory in self.directories.values():
+            if directory.trouble is not None and not self.is_gone(directory.path):
+                yield directory.path, directory.trouble
+            for name, reason in directory.passed_over.items():
+                yield join(directory.path, name), reason
+        for run in self.runs.values():
+            if run.trouble is not None and not self.is_gone(run.path):
+                yield run.path, run.trouble
 
     def is_gone(self, path: bytes) -> bool:
         """Whether a path, or a directory above it, was missing when it was last looked for."""
