@@ -47,7 +47,9 @@ class JobId(NamedTuple):
             path = job.path
         except UnicodeEncodeError:
             return None
-        return None if path.count(b"/") != 3 or b"\0" in path else cls.from_path(path)
+        if path.count(b"/") != 3 or b"\0" in path:
+            return None
+        return job if path.isascii() else cls.from_path(path)
 
     @classmethod
     def read(cls, path: bytes) -> JobId | None:

@@ -68,7 +68,7 @@ ANSWER_OVERHEAD = 2000
 """Bytes of memory that an answer takes beside its jobs, about."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer(Generic[T]):
     """What a call returns, and how fresh it is."""
 

@@ -7,16 +7,14 @@ async client drive the same queries.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from jobcache.schema.scripts import Command, Script
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """Run a script in one step on the server; the reply is what the script returns."""
 
     script: Script
@@ -26,8 +24,7 @@ class Run:
     """Whether another part of a long answer begins, for which the deadline begins anew."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """Send one plain command."""
 
     args: Command
@@ -35,8 +32,7 @@ class Ask:
     """As of ``Run``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(NamedTuple):
     """Wait some seconds; the reply is how many have passed since the query began. The deadline begins anew."""
 
     seconds: float

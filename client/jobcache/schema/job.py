@@ -8,7 +8,6 @@ written again: at 100,000 jobs those copies would cost more than the indexes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from jobcache import jsontext
@@ -58,8 +57,7 @@ _JOB_FIELDS_SET = set(JobMetadata.model_fields)
 _HARDWARE_FIELDS = set(HardwareInfo.model_fields)
 
 
-@dataclass(frozen=True, slots=True)
-class AsOf:
+class AsOf(NamedTuple):
     """From where a job is looked at: what an answer's header says about all of its jobs."""
 
     status_dir: str

@@ -11,8 +11,7 @@ import re
 import time
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
 
@@ -30,8 +29,7 @@ from jobcache.transport.breaker import Breaker
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(NamedTuple):
     """Send one command to the server and receive its reply."""
 
     command: Command
@@ -41,8 +39,7 @@ class Exchange:
     """To be called once a connection is free, right before the command is sent. It may raise ``OutageError``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sleep:
+class Sleep(NamedTuple):
     """Do nothing for some seconds."""
 
     seconds: float
