@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from jobcache.arguments import require_type
+
 LONGEST_NAME = 255
 """Bytes of the longest name that a directory can bear."""
 _RESERVED = frozenset({"", ".", ".."})
@@ -39,14 +41,22 @@ class JobId(NamedTuple):
 
     @classmethod
     def of(cls, project: str, group: str, name: str, run_id: str) -> JobId | None:
-        """The id with these names, as they are handed out; None when no directory can bear one of them."""
+        """The id with these names, as they are handed out; None when no directory can bear one of them.
+
+        Raises:
+            TypeError: one of them is no text.
+        """
         job = cls(project, group, name, run_id)
-        if not _RESERVED.isdisjoint(job):
-            return None
         try:
+            if not _RESERVED.isdisjoint(job):
+                return None
             path = job.path
         except UnicodeEncodeError:
             return None
+        except TypeError:
+            for argument, value in zip(cls._fields, job, strict=True):
+                require_type(argument, value, str)
+            raise
         if path.count(b"/") != 3 or b"\0" in path:
             return None
         return job if path.isascii() else cls.from_path(path)

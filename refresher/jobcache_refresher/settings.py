@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from jobcache.errors import ConfigError
 from jobcache.schema.keys import DEFAULT_NAMESPACE, check_namespace, find_namespace
 from jobcache.transport.credentials import PASSWORD_FILE_VARIABLE
-from jobcache.transport.endpoint import URL_VARIABLES, Endpoint, mask_password
+from jobcache.transport.endpoint import URL_VARIABLES, Endpoint
+from jobcache.transport.url import mask_password
 
 
 class Settings(BaseModel):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from jobcache import AsyncJobCache, ConfigError, JobCache
-from jobcache.transport.endpoint import Endpoint, mask_password
+from jobcache.transport.endpoint import Endpoint
 
 
 def test_where_a_url_is_looked_for() -> None:
@@ -34,8 +34,9 @@ def test_replicas_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_valkey_is_redis() -> None:
-    assert Endpoint.find("valkey://h:1/2").url == "redis://h:1/2"
-    assert Endpoint.find("valkeys://h:1/2").url == "rediss://h:1/2"
+    for valkey, redis in (("valkey", "redis"), ("valkeys", "rediss")):
+        one, other = (Endpoint.find(f"{scheme}://h:1/2") for scheme in (valkey, redis))
+        assert one.server_options == other.server_options
 
 
 @pytest.mark.parametrize(
@@ -52,15 +53,6 @@ def test_valkey_is_redis() -> None:
 def test_bad_urls(url: str) -> None:
     with pytest.raises(ConfigError, match="url="):
         JobCache(url)
-
-
-def test_a_password_is_never_shown() -> None:
-    for url in ("redis://u:secret@h:x", "redis://:secret@h/0?bogus=1", "http://u:secret@h"):
-        with pytest.raises(ConfigError) as caught:
-            JobCache(url)
-        assert "secret" not in str(caught.value)
-    assert mask_password("redis://u:secret@h:1/0") == "redis://u:***@h:1/0"
-    assert mask_password("redis://h:1/0") == "redis://h:1/0"
 
 
 def test_the_thin_client_imports_nothing_thick() -> None:

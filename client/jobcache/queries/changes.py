@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jobcache.arguments import NUMBER, require_type
 from jobcache.ids import JobId
 from jobcache.models import Change, ChangeKind
 from jobcache.numbers import place_in_stream, read_position
@@ -27,10 +28,12 @@ class Feed:
     def __init__(self, source: Source, since: str | None, wait: float | None) -> None:
         self._source = source
         self._wait = wait
+        require_type("since", since, str, optional=True)
+        require_type("wait", wait, *NUMBER, optional=True)
         self._started = since is not None
         epoch, _, position = (since or "/").rpartition("/")
-        self._epoch = epoch.encode()
-        self._position = position.encode()
+        self._epoch = epoch.encode("utf-8", "replace")
+        self._position = position.encode("utf-8", "replace")
         if since is not None and read_position(self._position) is None:
             raise ValueError(f"since={since!r}: pass the position of a change, unchanged")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jobcache.arguments import require_type
 from jobcache.ids import is_name
 from jobcache.models import JobStatus
 
@@ -28,7 +29,10 @@ def read_filters(
 
     Raises:
         ValueError: the status is none of the statuses.
+        TypeError: one of them is no text.
     """
+    for name, value in (("project", project), ("group", group), ("status", status)):
+        require_type(name, value, str, optional=True)
     return project or None, group or None, read_status(status)
 
 
@@ -37,7 +41,9 @@ def check_limit(limit: int | None) -> int | None:
 
     Raises:
         ValueError: it is negative.
+        TypeError: it is no whole number.
     """
+    require_type("limit", limit, int, optional=True)
     if limit is not None and limit < 0:
         raise ValueError(f"limit={limit}: use None for all, or a number from 0")
     return limit

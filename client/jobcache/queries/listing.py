@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from jobcache.arguments import NUMBER, require_type
 from jobcache.ids import is_name
 from jobcache.models import JobMetadata, JobPage, JobStatus
 from jobcache.queries.answer import Answer, AnswerMetadata, build
@@ -44,6 +45,8 @@ def page(
     cursor: str | None,
 ) -> Query[Answer[JobPage]]:
     """One page of what the filters match."""
+    require_type("limit", limit, int)
+    require_type("cursor", cursor, str, optional=True)
     if not 1 <= limit <= CHUNK:
         raise ValueError(f"limit={limit}: a page holds 1 to {CHUNK} jobs")
     project, group, wanted = read_filters(project, group, status)
@@ -75,6 +78,8 @@ def get_job_runs(
     source: Source, project: str, group: str, name: str
 ) -> Query[Answer[list[JobMetadata]]]:
     """Every run of one job name, newest start first."""
+    for argument, value in (("project", project), ("group", group), ("name", name)):
+        require_type(argument, value, str)
     if not all(map(is_name, (project, group, name))):
         return (yield from nothing(source))
     index = names.runs_index(project, group, name)
@@ -87,6 +92,7 @@ def get_recent_jobs(
 ) -> Query[Answer[list[JobMetadata]]]:
     """Jobs that started within some hours before the last completed scan, newest first."""
     check_limit(limit)
+    require_type("hours", hours, *NUMBER)
     if not hours >= 0:
         raise ValueError(f"hours={hours}: use a number from 0")
     return (yield from list_jobs(source, [names.JOBS], limit, window=hours * 3600))

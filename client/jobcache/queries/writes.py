@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jobcache.arguments import NUMBER, require_type
 from jobcache.errors import CacheUnavailable
 from jobcache.ids import JobId
 from jobcache.models import Freshness
@@ -53,6 +54,7 @@ def invalidate(source: Source, project: str, group: str, name: str, run_id: str)
 
 def refresh(source: Source, wait: bool, timeout: float) -> Query[Freshness]:
     """Ask for a scan of everything, and wait for one that began after the request."""
+    require_type("timeout", timeout, *NUMBER)
     request = yield Ask(request_command(source.keys.requests, REFRESH))
     if wait and not (yield from _await(source, request, meta.REQUEST_POSITION, timeout)):
         raise CacheUnavailable(

@@ -6,6 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
+from jobcache.arguments import NUMBER, require_type
 from jobcache.errors import ConfigError
 from jobcache.models import Freshness
 from jobcache.queries.parsed_jobs import ParsedJobCache
@@ -67,6 +68,18 @@ class Client(Generic[C]):
         on_exchange: Observer | None = None,
         replica_url: str | None = None,
     ) -> None:
+        for name, value in (("deadline", deadline), ("ready_timeout", ready_timeout)):
+            require_type(name, value, *NUMBER)
+        for name, value in (("max_connections", max_connections), ("memo_bytes", memo_bytes)):
+            require_type(name, value, int)
+        for name, text in (
+            ("url", url),
+            ("namespace", namespace),
+            ("password_file", password_file),
+            ("replica_url", replica_url),
+        ):
+            require_type(name, text, str, optional=True)
+        require_type("stale_if_error", stale_if_error, *NUMBER, optional=True)
         _refuse_replicas(replica_url)
         namespace = find_namespace(namespace)
         endpoint = Endpoint.find(url, namespace=namespace, password_file=password_file)

@@ -16,10 +16,11 @@ from redis.retry import Retry
 from jobcache.errors import ConfigError
 from jobcache.transport import connections as kinds
 from jobcache.transport.aiopool import AsyncPool
-from jobcache.transport.endpoint import Endpoint, Topology
+from jobcache.transport.endpoint import Endpoint
 from jobcache.transport.guide import Guide
 from jobcache.transport.pool import Pool
 from jobcache.transport.route import Route
+from jobcache.transport.url import Topology
 
 _KINDS: Mapping[Any, Any] = {
     Connection: kinds.TcpConnection,
@@ -31,7 +32,6 @@ _AIO_KINDS: Mapping[Any, Any] = {
     SSLConnection: kinds.AioTlsConnection,
     UnixDomainSocketConnection: kinds.AioUnixDomainConnection,
 }
-_OF_A_POOL = ("max_connections", "timeout")
 _KEEPALIVE = {
     getattr(socket, name): value
     for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
@@ -88,8 +88,7 @@ def _common_options(endpoint: Endpoint, retry: Any) -> dict[str, Any]:
     if endpoint.server_options.get("connection_class") is not UnixDomainSocketConnection:
         options |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
     options |= endpoint.server_options
-    for name in _OF_A_POOL:
-        options.pop(name, None)
+    options.pop("max_connections", None)
     return options
 
 

@@ -3,49 +3,24 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from redis import Connection, SSLConnection
-from redis.connection import parse_url
+from redis.connection import UnixDomainSocketConnection
 from redis.crc import key_slot
 from redis.credentials import CredentialProvider, UsernamePasswordCredentialProvider
 
 from jobcache.errors import ConfigError
 from jobcache.schema.keys import Keys
 from jobcache.transport.credentials import PASSWORD_FILE_VARIABLE, PasswordFile
-from jobcache.transport.route import (
-    Address,
-    ClusterRoute,
-    Route,
-    SentinelRoute,
-)
+from jobcache.transport.options import read_options
+from jobcache.transport.route import Address, ClusterRoute, Route, SentinelRoute
+from jobcache.transport.url import RedisUrl, Topology, mask_password
 
 URL_VARIABLES = ("JOBCACHE_REDIS_URL", "REDIS_URL")
 """Where a URL is looked for when none is passed, in this order."""
-
-_SCHEMES = {
-    "redis": "redis",
-    "rediss": "rediss",
-    "unix": "unix",
-    "valkey": "redis",
-    "valkeys": "rediss",
-}
-_PASSWORD_QUERY = re.compile(r"([?&][a-z_]*password=)[^&#]*", re.IGNORECASE)
-_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-SENTINEL_PORT = 26379
-
-
-class Topology(Enum):
-    """What a URL leads to: one server, or those who know which server to talk to."""
-
-    SERVER = ""
-    SENTINEL = "sentinel"
-    CLUSTER = "cluster"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,107 +116,53 @@ class Endpoint:
                 return None
 
 
-def mask_password(url: str) -> str:
-    """The URL as it may be logged, however malformed it is."""
-    before, at, host = url.rpartition("@")
-    scheme, slashes, user = (
-        before.rpartition("://") if before.count("://") == 1 else ("", "", before)
-    )
-    name, colon, _ = user.partition(":")
-    shown = f"{scheme}{slashes}{name}{':***' if colon else ''}{at}{host}"
-    return _PASSWORD_QUERY.sub(r"\1***", shown)
-
-
 def _read_url(url: str, setting: str) -> Endpoint:
-    shown = mask_password(url)
-    scheme, separator, rest = url.partition("://")
-    base, plus, kind = scheme.lower().partition("+")
-    kinds = [one.value for one in Topology if one.value and base != "unix"]
-    if base not in _SCHEMES or not separator or (plus and kind not in kinds):
-        raise ConfigError(
-            f"{setting}={shown}: use a URL like {', '.join(f'{one}://' for one in _SCHEMES)}, "
-            "redis+sentinel:// or redis+cluster://"
-        )
-    known = f"{_SCHEMES[base]}{plus}{kind}://{rest}"
     try:
-        return _read_parts(known, setting, Topology(kind))
-    except (ValueError, TypeError) as error:
-        why = str(error)
-        quoted = why.rpartition(" as ")[2].strip("'") if "cast" in why else ""
-        if quoted not in url.rpartition("@")[2]:  # but in the password
-            why = "percent-encode '/', '?', '#' and '@' in the password"
-        raise ConfigError(f"{setting}={shown}: {why}") from None
+        return _read_parts(RedisUrl.read(url), url, setting)
+    except (ValueError, TypeError) as error:  # a TypeError: an older redis-py lacks an option
+        raise ConfigError(f"{setting}={mask_password(url)}: {error}") from None
 
 
-def _read_parts(url: str, setting: str, topology: Topology) -> Endpoint:
-    seeds: tuple[Address, ...] = ()
-    service = ""
-    single = url
-    if topology is not Topology.SERVER:
-        seeds, service, single = _read_seeds(single, topology)
-    options: dict[str, Any] = parse_url(single)
-    credentials = _take_credentials(options, "")
-    sentinel_credentials = None
-    if topology is Topology.SENTINEL:
-        sentinel_credentials = _take_credentials(options, "sentinel_")
-    if topology is Topology.CLUSTER and options.get("db"):
+def _read_parts(parts: RedisUrl, url: str, setting: str) -> Endpoint:
+    sentinel = parts.topology is Topology.SENTINEL
+    options = read_options(parts.query, encrypted=parts.encrypted, sentinel=sentinel)
+    service = parts.path[0] if sentinel and parts.path else ""
+    if sentinel and not service:
+        raise ValueError("name the service, as in redis+sentinel://host:26379/service")
+    database = parts.path[1:] if sentinel else parts.path
+    options.setdefault("db", _read_database(database))
+    if parts.topology is Topology.CLUSTER and options["db"]:
         raise ValueError("a Cluster has no databases but 0")
-    _check_options(options)
+    own = options.pop("username", None), options.pop("password", None)
+    sentinels_own = options.pop("sentinel_username", None), options.pop("sentinel_password", None)
+    kind: Any = SSLConnection if parts.encrypted else Connection
+    if parts.socket or not parts.hosts:
+        kind, options["path"] = UnixDomainSocketConnection, parts.socket
+    else:
+        options["host"], options["port"] = parts.hosts[0]
+    fitting = {name: value for name, value in options.items() if name != "max_connections"}
+    kind(**fitting, protocol=2)  # which an older redis-py may refuse
     return Endpoint(
         url,
         setting,
-        topology,
-        seeds,
+        parts.topology,
+        () if parts.topology is Topology.SERVER else parts.hosts,
         service,
-        server_options=options,
-        credentials=credentials,
-        sentinel_credentials=sentinel_credentials,
+        server_options={**options, "connection_class": kind},
+        credentials=_credentials(parts.username or own[0], parts.password or own[1]),
+        sentinel_credentials=_credentials(*sentinels_own),
     )
 
 
-def _read_seeds(url: str, topology: Topology) -> tuple[tuple[Address, ...], str, str]:
-    """Addresses and service of a URL with several hosts, and the URL of a single server that says the rest."""
-    parts = urlsplit(url)
-    user, at, hosts = parts.netloc.rpartition("@")
-    name = unquote(parts.path.strip("/"))
-    if topology is Topology.SENTINEL and not name:
-        raise ValueError("name the service, as in redis+sentinel://host:26379/service")
-    port = SENTINEL_PORT if topology is Topology.SENTINEL else 6379
-    seeds = []
-    for host in hosts.split(","):
-        one = urlsplit(f"//{host}")
-        if not one.hostname:
-            raise ValueError("name the hosts as host:port,host:port")
-        seeds.append(Address(unquote(one.hostname), one.port or port))
-    path = "" if topology is Topology.SENTINEL else parts.path
-    base = parts.scheme.partition("+")[0]
-    single = f"{base}://{user}{at}{hosts.split(',')[0]}{path}?{parts.query}"
-    return tuple(seeds), name, single
+def _read_database(path: tuple[str, ...]) -> int:
+    if not path:
+        return 0
+    if len(path) > 1 or not (path[0].isascii() and path[0].isdigit()):
+        raise ValueError(f"database {'/'.join(path)!r}: use a whole number from 0")
+    return int(path[0])
 
 
-def _take_credentials(options: dict[str, Any], prefix: str) -> CredentialProvider | None:
-    username = options.pop(f"{prefix}username", None)
-    password = options.pop(f"{prefix}password", None)
+def _credentials(username: str | None, password: str | None) -> CredentialProvider | None:
     if username or password:
         return UsernamePasswordCredentialProvider(username, password)
     return None
-
-
-def _check_options(options: Mapping[str, Any]) -> None:
-    """Say what of the URL's options cannot be used."""
-    kind = options.get("connection_class", Connection)
-    encrypted = issubclass(kind, SSLConnection)
-    for name in options:
-        if name.startswith("ssl_") and not encrypted:
-            raise ValueError(f"{name} needs rediss://")
-    for name in _FILES:
-        if name in options:
-            try:
-                with open(options[name], "rb"):
-                    pass
-            except OSError as error:
-                raise ValueError(f"{name}={options[name]!r}: {error.strerror}") from None
-    kind(**{name: value for name, value in options.items() if name not in _OF_THE_POOL}, protocol=2)
-
-
-_OF_THE_POOL = {"connection_class", "max_connections", "timeout"}

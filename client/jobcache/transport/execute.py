@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
+from redis.exceptions import MovedError, NoPermissionError, NoScriptError, ResponseError
 
 from jobcache.errors import CacheUnavailable, JobCacheError
 from jobcache.models import Freshness
@@ -195,8 +195,10 @@ def _is_unknown(error: ResponseError) -> bool:
 
 
 def _meaning(error: BaseException) -> str:
-    """What an error says to a caller; of scripts that are refused, what to do about it."""
+    """What an error says to a caller; of what is refused, what to do about it."""
     said = describe(error)
+    if isinstance(error, MovedError):
+        return f"{said}: this server is a node of a Cluster, so use redis+cluster://"
     if not re.search(r"\beval(sha)?(_ro)?\b", said, re.IGNORECASE):
         return said
     if isinstance(error, NoPermissionError):

@@ -21,7 +21,7 @@ def resolve(host: str, port: int, family: int, seconds: float) -> list[Any]:
         TimeoutError: the name servers did not answer in so many seconds.
         OSError: the name is not known.
     """
-    with suppress(socket.gaierror):
+    with suppress(socket.gaierror, UnicodeError):
         return _look_up_number(host, port, family)
     found: queue.SimpleQueue[list[Any] | OSError] = queue.SimpleQueue()
     _look_up(host, port, family, found.put)
@@ -36,7 +36,7 @@ def resolve(host: str, port: int, family: int, seconds: float) -> list[Any]:
 
 async def resolve_async(host: str, port: int, family: int) -> list[Any]:
     """The same for asyncio, for as long as the caller waits."""
-    with suppress(socket.gaierror):
+    with suppress(socket.gaierror, UnicodeError):
         return _look_up_number(host, port, family)
     loop = asyncio.get_running_loop()
     found: asyncio.Future[list[Any] | OSError] = loop.create_future()
@@ -69,5 +69,7 @@ def _look_up(
             tell(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM))
         except OSError as error:
             tell(error)
+        except UnicodeError:  # a Sentinel or a node said it
+            tell(OSError(f"{host!r} is no host name"))
 
     threading.Thread(target=work, name="jobcache-resolve", daemon=True).start()
