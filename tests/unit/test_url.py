@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobcache import AsyncJobCache, ConfigError, JobCache
@@ -101,6 +101,7 @@ def test_a_url_that_is_no_text_is_a_type_error() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
+@settings(deadline=None)
 @given(password=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=10))
 def test_a_raw_password_works_or_is_refused_and_never_shown(form: str, password: str) -> None:
     url = form.format("user", password.replace("%", "%25"))
