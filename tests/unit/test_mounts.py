@@ -54,7 +54,9 @@ def test_type_of_the_mount_that_a_path_lies_on(path: bytes, fs_type: str) -> Non
 
 
 def test_fields_of_a_line() -> None:
-    assert parse_mountinfo(HOST)[2] == Mount(40, 29, b"/mnt/jfs", "fuse.juicefs")
+    assert parse_mountinfo(HOST)[2] == Mount(
+        40, 29, b"/mnt/jfs", "fuse.juicefs", b"0:35 /"
+    )
 
 
 def test_any_number_of_optional_fields_and_a_dash_for_a_root() -> None:
