@@ -104,7 +104,9 @@ def mounts_below(path: str | bytes) -> dict[bytes, Mount]:
     seen = {point: find_mount(mounts, point) for point in points}
     # One that another mount above it covers is out of sight.
     return {
-        point[len(start) :]: mount for point, mount in seen.items() if mount and mount.point == point
+        point[len(start) :]: mount
+        for point, mount in seen.items()
+        if mount and mount.point == point
     }
 
 

@@ -2,8 +2,8 @@
 
 Polls come as often with events as without. Many writes make no event: through a file that is kept open or mapped into
 memory, through another name of the same file, on a filesystem that is mounted below. If polls came more rarely because
-there are events, these would show later than in polling mode. On a local disk a poll of 20,000 runs, of which 400 are
-live, takes 0.1 s of a core: 1 % at the default interval.
+there are events, these would show later than in polling mode. Of 20,000 runs on a local disk, 400 of them live, polls
+at the default interval cost 1.6 % of a core with events, against 1.1 % if two of three polls were left out.
 """
 
 from __future__ import annotations
