@@ -246,6 +246,20 @@ def test_what_is_mounted_over_a_directory_is_watched_and_so_is_what_was_below(
         assert watched.wait() == Dirty(runs={RUN})
 
 
+def test_a_volume_that_is_mounted_anew_between_two_looks_is_watched(
+    watched: Watched, status_dir: Path, mount: Callable[..., None]
+) -> None:
+    (status_dir / "p").mkdir()
+    mount("-t", "tmpfs", "none", status_dir / "p")
+    watched.start()
+    unmount(status_dir / "p")
+    assert watched.woken.wait(5)
+    mount("-t", "tmpfs", "none", status_dir / "p")
+    assert looked(watched) == Dirty(resync=True)
+    write_run(status_dir, NAMES)
+    assert watched.wait().runs == {RUN}
+
+
 def test_a_filesystem_without_events_is_not_walked(
     watched: Watched, status_dir: Path, mount: Callable[..., None]
 ) -> None:

@@ -18,7 +18,7 @@ import os
 import resource
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 
 from watchdog.observers.inotify_c import InotifyEvent
@@ -60,9 +60,8 @@ STOPPING_TIME = 3.0
 """Seconds that a thread may take to end."""
 NUDGE = InotifyEvent(-1, 0, 0, b"")
 """An event of no directory, which has the thread look whether there is something to do."""
-
-
 LOST = "inotify lost events"
+"""Why every directory must be watched anew after that."""
 
 
 class WatchError(Exception):
@@ -103,14 +102,14 @@ class Watcher:
         self._inotify: Inotify | None = None
         self._thread: threading.Thread | None = None
         self._mount_alarm = MountAlarm()
-        self._mounts: dict[bytes, Mount] = {}
+        self._mounts: Mapping[bytes, Mount] = {}
+        """What was mounted below when every directory was watched last."""
         self._outdated = ""
         """Why every directory must be watched anew; empty if none must."""
         # From here on the thread's own.
         self._pending = Dirty()
         self._not_before = float("-inf")
         self._watches = Watches()
-        self._passed_over: set[bytes] = set()
 
     # Lifecycle
 
@@ -123,7 +122,6 @@ class Watcher:
             self._identity = _identity(self._root)
             self._inotify = self._open()
             self._inotify.start()
-            self._mounts = mounts_below(self._root)
             self._watch_all()
         except (OSError, WatchError) as error:
             self.failure = self._describe(error)
@@ -165,10 +163,7 @@ class Watcher:
         return len(self._watches)
 
     def _look_for_mounts(self) -> None:
-        if not self._mount_alarm.rings():
-            return
-        before, self._mounts = self._mounts, mounts_below(self._root)
-        if self._mounts != before:
+        if self._mount_alarm.rings() and mounts_below(self._root) != self._mounts:
             self._outdated = "what is mounted changed"
             self._events.put(NUDGE)
 
@@ -280,12 +275,7 @@ class Watcher:
     def _watch_all(self) -> None:
         """Watch every directory anew, and no other. A directory keeps its descriptor, wherever it is now."""
         before, self._watches = self._watches, Watches()
-        # No event comes from these, and a filesystem of a network may hang.
-        self._passed_over = {
-            path
-            for path, mount in mounts_below(self._root).items()
-            if not events_are_complete(mount.fs_type)
-        }
+        self._mounts = mounts_below(self._root)
         self._watch(ROOT)
         for descriptor in before.descriptors - self._watches.descriptors:
             self._instance.unwatch(descriptor)
@@ -296,8 +286,11 @@ class Watcher:
 
         A directory is listed after it is watched, so that whatever is not in the list comes as an event.
         """
-        if self._stopping.is_set() or path in self._passed_over:
+        if self._stopping.is_set():
             return
+        mount = self._mounts.get(path)
+        if mount is not None and not events_are_complete(mount.fs_type):
+            return  # no event comes from it, and a filesystem of a network may hang
         depth = _depth(path)
         full = join(self._root, path) if path else self._root
         names: list[bytes] = []
