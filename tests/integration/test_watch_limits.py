@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from watchdog.observers.inotify_c import InotifyEvent
+from watchdog.observers.inotify_c import InotifyEvent, WatchDescriptor
 
 from jobcache_refresher.triggers import kernel
 from jobcache_refresher.triggers.dirty import Dirty
@@ -66,7 +66,7 @@ class Losing(Inotify):
             return
         if self.lost:
             self.lost = 0
-            super().handle_event(InotifyEvent(-1, kernel.EVENTS_LOST, 0, b""))
+            super().handle_event(InotifyEvent(WatchDescriptor(-1), kernel.EVENTS_LOST, 0, b""))
         super().handle_event(event)
 
 

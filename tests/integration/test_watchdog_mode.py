@@ -26,6 +26,7 @@ from jobcache_refresher.triggers import mounts
 from jobcache_refresher.triggers.mounts import events_are_complete, fs_type_of
 from tests.servers import RunningServer
 from tests.trees import Names, delete_run, metadata, write_raw, write_run
+from tests.watching import exchange
 
 HOUR = 3600.0
 """So long between polls that none falls into a test: what shows, events have shown."""
@@ -123,6 +124,22 @@ def test_new_ended_moved_and_deleted_runs_show(
         delete_run(status_dir, ("p", "g", "n", "there"))
         write_run(status_dir, ("p", "g", "n", "other"))
         assert wait_until(lambda: names() == {("p", "g", "n", "other")}) < 1
+
+
+def test_two_projects_that_are_exchanged_show_in_each_others_place(
+    valkey: RunningServer, status_dir: Path, namespace: str
+) -> None:
+    write_run(status_dir, ("one", "g", "n", "both"), slurm_job_id="1")
+    write_run(status_dir, ("one", "g", "n", "first"), slurm_job_id="1")
+    write_run(status_dir, ("other", "g", "n", "both"), slurm_job_id="2")
+    with running(valkey, status_dir, namespace, mode="watchdog") as cache:
+        exchange(status_dir / "one", status_dir / "other")
+
+        def found() -> set[tuple[str, str, str | None]]:
+            return {(job.project, job.run_id, job.slurm_job_id) for job in cache.list_all_jobs()}
+
+        expected = {("one", "both", "2"), ("other", "both", "1"), ("other", "first", "1")}
+        wait_until(lambda: found() == expected)
 
 
 def test_writes_that_make_no_event_show_with_the_polls(

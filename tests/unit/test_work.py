@@ -247,7 +247,8 @@ def test_what_events_show_to_be_missing_is_looked_for_a_few_times(desk: Desk) ->
     while desk.work.pause == SECOND_LOOK:
         desk.now += SECOND_LOOK
         item = desk.take()
-        assert (item.scope, item.hints) == (Scope.HINTS, {RUN})
+        assert item.scope is Scope.HINTS
+        assert item.hints == {RUN}
         desk.finish(item, unconfirmed={RUN})
         looks += 1
     assert looks == SECOND_LOOKS

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 
-from watchdog.observers.inotify_c import InotifyEvent
+from watchdog.observers.inotify_c import InotifyEvent, Mask, WatchDescriptor
 
 from jobcache.schema.job import METADATA_NAME
 from jobcache_refresher.scan.snapshot import ROOT, RUN_DEPTH, join
@@ -58,7 +58,7 @@ MOST_WAITING = 100_000
 """Events beyond which looking at everything is cheaper than holding them."""
 STOPPING_TIME = 3.0
 """Seconds that a thread may take to end."""
-NUDGE = InotifyEvent(-1, 0, 0, b"")
+NUDGE = InotifyEvent(WatchDescriptor(-1), Mask(0), 0, b"")
 """An event of no directory, which has the thread look whether there is something to do."""
 LOST = "inotify lost events"
 """Why every directory must be watched anew after that."""

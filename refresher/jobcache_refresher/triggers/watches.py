@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Set
 from typing import TYPE_CHECKING
 
 from jobcache_refresher.scan.snapshot import ROOT
@@ -23,7 +23,7 @@ class Watches:
         return len(self._paths)
 
     @property
-    def descriptors(self) -> Collection[WatchDescriptor]:
+    def descriptors(self) -> Set[WatchDescriptor]:
         """The descriptor of every watched directory."""
         return self._paths.keys()
 
