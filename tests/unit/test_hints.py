@@ -148,7 +148,6 @@ def test_closed_it_stops_the_watcher_and_begins_anew_when_drained(host: Host) ->
     source.drain()
     source.close()
     assert host.opened[0].is_stopped
-    host.now += RETRY
     assert source.drain() == ALL
     assert len(host.opened) == 2
 

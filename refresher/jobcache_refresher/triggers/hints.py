@@ -84,10 +84,11 @@ class HintSource:
         return dirty
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Watch no longer, until the next ``drain``."""
         if self._watcher is not None:
             self._watcher.stop()
             self._watcher = None
+            self._next_try = float("-inf")
 
     def _begin(self) -> None:
         if self._clock.monotonic() < self._next_try:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import resource
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -39,7 +38,9 @@ from jobcache_refresher.triggers.kernel import (
     UNMOUNTED,
     WATCH_ENDED,
     Inotify,
+    explain_limit,
     mask_of,
+    sysctl,
 )
 from jobcache_refresher.triggers.mounts import Mount, MountAlarm, events_are_complete, mounts_below
 from jobcache_refresher.triggers.watches import Watches
@@ -182,7 +183,7 @@ class Watcher:
             if error.errno != errno.EMFILE:
                 raise
             raise WatchError(
-                f"inotify instances ran out: raise {_sysctl('max_user_instances')}"
+                f"inotify instances ran out: raise {sysctl('max_user_instances')}"
             ) from None
 
     # What the kernel says: watchdog's thread
@@ -323,17 +324,7 @@ class Watcher:
     def _describe(self, error: OSError | WatchError) -> str:
         if isinstance(error, WatchError):
             return str(error)
-        if error.errno == errno.ENOSPC:
-            return (
-                f"inotify watches ran out after {self.watched} directories: "
-                f"raise {_sysctl('max_user_watches')}"
-            )
-        if error.errno == errno.EMFILE:
-            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-            return (
-                f"file descriptors ran out: raise the limit of open files (ulimit -n, now {limit})"
-            )
-        return self._about_root(_strerror(error))
+        return explain_limit(error, self.watched) or self._about_root(_strerror(error))
 
     def _about_root(self, what: str) -> str:
         return f"status_dir={self._root.decode('utf-8', 'backslashreplace')!r}: {what}"
@@ -362,11 +353,3 @@ def _is_directory(entry: os.DirEntry[bytes]) -> bool:
 
 def _strerror(error: OSError) -> str:
     return error.strerror or str(error)
-
-
-def _sysctl(name: str) -> str:
-    try:
-        with open(f"/proc/sys/fs/inotify/{name}", encoding="ascii") as file:
-            return f"fs.inotify.{name} (now {file.read().strip()})"
-    except OSError:
-        return f"fs.inotify.{name}"

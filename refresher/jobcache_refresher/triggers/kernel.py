@@ -10,6 +10,7 @@ import ctypes
 import errno
 import logging
 import os
+import resource
 from collections.abc import Callable
 
 from watchdog.observers.inotify_c import (
@@ -96,3 +97,22 @@ def mask_of(path: bytes, depth: int) -> int:
     if path == ROOT:
         return _ROOT_MASK
     return _RUN_MASK if depth == RUN_DEPTH else _BRANCH_MASK
+
+
+def explain_limit(error: OSError, watched: int) -> str | None:
+    """Which limit was reached with so many directories watched, and how to raise it; None if it was none."""
+    if error.errno == errno.ENOSPC:
+        return f"inotify watches ran out after {watched} directories: raise {sysctl('max_user_watches')}"
+    if error.errno == errno.EMFILE:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return f"file descriptors ran out: raise the limit of open files (ulimit -n, now {limit})"
+    return None
+
+
+def sysctl(name: str) -> str:
+    """The name of a setting of inotify, with its present value if that can be read."""
+    try:
+        with open(f"/proc/sys/fs/inotify/{name}", encoding="ascii") as file:
+            return f"fs.inotify.{name} (now {file.read().strip()})"
+    except OSError:
+        return f"fs.inotify.{name}"
