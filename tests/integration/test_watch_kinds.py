@@ -171,6 +171,7 @@ def test_a_directory_that_was_closed_at_first_is_watched_once_it_is_open(
         closed.chmod(0)
         closed.chmod(0o755)
         os.utime(closed)
+        assert watched.is_silent()
         write_run(status_dir, NAMES)
         assert watched.wait() == Dirty(runs={RUN})
 

@@ -76,6 +76,15 @@ def test_take_after_a_move_takes_what_is_there_now() -> None:
     assert sorted(watches.take(b"q")) == [3, 4, 5]
 
 
+def test_contains_the_paths_that_are_watched_now() -> None:
+    watches: Any = Watches()
+    for descriptor, path in PLACES.items():
+        watches.add(descriptor, path)
+    moved(watches)
+    assert b"q/g" in watches
+    assert b"p/g" not in watches
+
+
 def test_has_below_only_what_is_watched() -> None:
     watches: Any = Watches()
     for descriptor, path in PLACES.items():

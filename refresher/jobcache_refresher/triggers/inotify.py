@@ -259,8 +259,10 @@ class Watcher:
 
     def _take_directory(self, above: bytes, path: bytes, mask: int) -> None:
         if mask & RIGHTS_CHANGED:
-            # It may be one that could not be watched or listed before.
-            if not self._watches.has_below(path):
+            # It may be one that could not be watched or listed before. Any other is left alone: a chmod of every
+            # directory of a large tree would have every run read again.
+            is_run = _depth(path) == RUN_DEPTH
+            if not (path in self._watches if is_run else self._watches.has_below(path)):
                 self._watch(path)
             return
         self._pending.directories.add(above)

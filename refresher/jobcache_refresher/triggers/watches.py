@@ -22,6 +22,9 @@ class Watches:
     def __len__(self) -> int:
         return len(self._paths)
 
+    def __contains__(self, path: bytes) -> bool:
+        return path in self._descriptors
+
     @property
     def descriptors(self) -> Set[WatchDescriptor]:
         """The descriptor of every watched directory."""
