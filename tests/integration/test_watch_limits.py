@@ -154,20 +154,16 @@ def test_more_events_than_are_kept_waiting(status_dir: Path) -> None:
 @contextmanager
 def few_watches(beyond: int) -> Iterator[None]:
     """So many more watches may this user have."""
-    taken = sum(
-        entry.read_bytes().count(b"inotify wd:")
-        for entry in Path("/proc").glob("[0-9]*/fdinfo/*")
-        if _is_readable(entry)
-    )
+    taken = sum(map(_watches_in, Path("/proc").glob("[0-9]*/fdinfo/*")))
     with sysctl("max_user_watches", taken + beyond):
         yield
 
 
-def _is_readable(file: Path) -> bool:
+def _watches_in(file: Path) -> int:
     try:
-        return bool(file.read_bytes())
+        return file.read_bytes().count(b"inotify wd:")
     except OSError:
-        return False
+        return 0  # closed meanwhile
 
 
 def test_too_few_watches_at_the_start(watched: Watched, status_dir: Path) -> None:
