@@ -64,7 +64,6 @@ class Announcer:
     def describe(self, fields: dict[str, str]) -> None:
         """Say something else of how this refresher is set up, from the next completed scan on."""
         self._description |= fields
-        self._next_scan.poll_interval = float(self._description[meta.POLL_INTERVAL])
 
     def begin_epoch(self, fields: dict[str, str]) -> None:
         """Begin an epoch: readers wait until its first scan is complete.

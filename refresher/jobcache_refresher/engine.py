@@ -24,7 +24,9 @@ from jobcache_refresher.scan.supervisor import ScanSupervisor
 from jobcache_refresher.scan.tree import Tree
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.status import Status
+from jobcache_refresher.triggers.hints import HintSource
 from jobcache_refresher.triggers.mounts import fs_type_of
+from jobcache_refresher.triggers.requests import RequestInbox
 from jobcache_refresher.triggers.work import WorkQueue
 
 
@@ -77,7 +79,13 @@ class Engine:
         self.announcer = Announcer(settings, self.store, self.status, self.next_scan, holder, clock)
         self.ledger = Ledger()
         self.deleter = Deleter(self.store, wake)
-        self.work = WorkQueue(settings, self.server, self.keys, self.deleter, wake, clock)
+        self.work = WorkQueue(
+            settings.poll_interval,
+            RequestInbox(self.server, self.keys, self.deleter, wake),
+            HintSource(settings.status_dir, settings.mode, wake, clock),
+            self.deleter,
+            clock,
+        )
         self.cycle = Cycle(
             settings,
             self.store,

@@ -22,7 +22,7 @@ class NextScan:
     """
 
     def __init__(self, poll_interval: float, clock: Clock) -> None:
-        self.poll_interval = poll_interval
+        self._poll_interval = poll_interval
         self._clock = clock
         self._seconds: deque[float] = deque(maxlen=LAST_SCANS)
         self._due_by = float("inf")
@@ -32,8 +32,8 @@ class NextScan:
         """Seconds without a completed scan, or a word of one under way, that are too long."""
         slowest = max(self._seconds, default=0.0)
         return max(
-            MISSED_SCANS * self.poll_interval,
-            self.poll_interval + MISSED_SCANS * slowest,
+            MISSED_SCANS * self._poll_interval,
+            self._poll_interval + MISSED_SCANS * slowest,
             LEAST_BOUND,
         )
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import json
+import mmap
+import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,11 @@ from jobcache_refresher import Refresher
 from jobcache_refresher.scan.scanner import Scan, Scanner
 from jobcache_refresher.scan.tree import Directory, Tree
 from jobcache_refresher.triggers import hints as hints_module
+from jobcache_refresher.triggers import mounts
 from jobcache_refresher.triggers.mounts import events_are_complete, fs_type_of
 from tests.servers import RunningServer
-from tests.trees import Names, delete_run, write_run
+from tests.trees import Names, delete_run, metadata, write_raw, write_run
+from tests.watching import exchange
 
 HOUR = 3600.0
 """So long between polls that none falls into a test: what shows, events have shown."""
@@ -121,6 +126,59 @@ def test_new_ended_moved_and_deleted_runs_show(
         assert wait_until(lambda: names() == {("p", "g", "n", "other")}) < 1
 
 
+def test_two_projects_that_are_exchanged_show_in_each_others_place(
+    valkey: RunningServer, status_dir: Path, namespace: str
+) -> None:
+    write_run(status_dir, ("one", "g", "n", "both"), slurm_job_id="1")
+    write_run(status_dir, ("one", "g", "n", "first"), slurm_job_id="1")
+    write_run(status_dir, ("other", "g", "n", "both"), slurm_job_id="2")
+    with running(valkey, status_dir, namespace, mode="watchdog") as cache:
+        exchange(status_dir / "one", status_dir / "other")
+
+        def found() -> set[tuple[str, str, str | None]]:
+            return {(job.project, job.run_id, job.slurm_job_id) for job in cache.list_all_jobs()}
+
+        expected = {("one", "both", "2"), ("other", "both", "1"), ("other", "first", "1")}
+        wait_until(lambda: found() == expected)
+
+
+def test_writes_that_make_no_event_show_with_the_polls(
+    valkey: RunningServer, status_dir: Path, namespace: str, tmp_path: Path
+) -> None:
+    def text(mark: str) -> bytes:
+        return json.dumps(metadata(slurm_job_id=mark)).encode().ljust(1000)
+
+    def file_of(name: str) -> Path:
+        return status_dir / "p" / "g" / "n" / name / "metadata.json"
+
+    kinds = ("open", "map", "other name", "truncate")
+    for name in kinds:
+        write_raw(file_of(name).parent, text("before"))
+    os.link(file_of("other name"), tmp_path / "other name")
+    with ExitStack() as stack:
+        kept, mapped, cut = (
+            stack.enter_context(file_of(name).open("r+b", buffering=0))
+            for name in ("open", "map", "truncate")
+        )
+        view = stack.enter_context(mmap.mmap(mapped.fileno(), 0))
+        cut.write(text("after") + text("rest"))
+        cache = stack.enter_context(
+            running(valkey, status_dir, namespace, mode="watchdog", poll_interval=0.3)
+        )
+        kept.write(text("after"))
+        view[:] = text("after")
+        view.flush()
+        (tmp_path / "other name").write_bytes(text("after"))
+        os.truncate(file_of("truncate"), 1000)
+
+        def latest() -> set[str | None]:
+            return {job.slurm_job_id for job in cache.list_all_jobs()}
+
+        wait_until(lambda: latest() == {"after"})
+        assert cache.counts().total_jobs == len(kinds)
+        assert meta(valkey, namespace, "mode") == "watchdog"
+
+
 def test_a_mass_deletion_is_held_although_events_show_it_bit_by_bit(
     valkey: RunningServer, status_dir: Path, namespace: str
 ) -> None:
@@ -196,10 +254,10 @@ def test_18000_runs_made_by_four_writers(
 def test_polls_and_says_why_where_events_are_not_complete(
     valkey: RunningServer, status_dir: Path, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hints_module, "fs_type_of", lambda path: "fuse.juicefs")
+    monkeypatch.setattr(mounts, "LOCAL_TYPES", frozenset())
     with running(valkey, status_dir, namespace, mode="watchdog", poll_interval=0.1) as cache:
         assert meta(valkey, namespace, "mode") == "polling"
-        assert meta(valkey, namespace, "mode_reason").endswith("fuse.juicefs")
+        assert meta(valkey, namespace, "mode_reason").startswith("inotify may miss writes on ")
         write_run(status_dir, ("p", "g", "n", "r"))
         wait_until(lambda: cache.get_job("p", "g", "n", "r") is not None)
 

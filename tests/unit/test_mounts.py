@@ -11,10 +11,12 @@ import pytest
 from jobcache_refresher.triggers import mounts
 from jobcache_refresher.triggers.mounts import (
     Mount,
+    MountAlarm,
     choose_mode,
     events_are_complete,
     find_mount,
     fs_type_of,
+    mounts_below,
     parse_mountinfo,
 )
 
@@ -54,7 +56,7 @@ def test_type_of_the_mount_that_a_path_lies_on(path: bytes, fs_type: str) -> Non
 
 
 def test_fields_of_a_line() -> None:
-    assert parse_mountinfo(HOST)[2] == Mount(40, 29, b"/mnt/jfs", "fuse.juicefs")
+    assert parse_mountinfo(HOST)[2] == Mount(40, 29, b"/mnt/jfs", "fuse.juicefs", b"0:35 /")
 
 
 def test_any_number_of_optional_fields_and_a_dash_for_a_root() -> None:
@@ -156,3 +158,31 @@ def test_unknown_where_there_is_no_mount_table(
     monkeypatch.undo()
     monkeypatch.setattr(sys, "platform", "darwin")
     assert fs_type_of(tmp_path.as_posix()) is None
+
+
+def test_mounts_below_are_those_in_sight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = b"""29 1 8:1 / / rw - ext4 /dev/sda rw
+50 29 0:40 / /data rw - xfs /dev/sdb rw
+51 50 0:41 / /data/p rw - nfs filer:/x rw
+52 50 0:42 / /data/p rw - tmpfs tmpfs rw
+53 50 0:43 / /data/q/g rw - fuse.sshfs host:/x rw
+54 50 0:44 / /data/q rw - ext4 /dev/sdc rw
+55 29 0:45 / /database rw - ext4 /dev/sdd rw
+"""
+    file = tmp_path / "mountinfo"
+    file.write_bytes(table)
+    monkeypatch.setattr(mounts, "MOUNT_TABLE", str(file))
+    below = mounts_below("/data")
+    assert {path: mount.fs_type for path, mount in below.items()} == {b"p": "tmpfs", b"q": "ext4"}
+    assert mounts_below("/data/q") == {}
+    assert {path: mount.id for path, mount in mounts_below("/").items()}[b"database"] == 55
+
+
+def test_a_mount_alarm_without_a_table_is_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mounts, "MOUNT_TABLE", str(tmp_path / "none"))
+    alarm = MountAlarm()
+    assert not alarm.rings()
+    assert mounts_below(tmp_path.as_posix()) == {}
+    alarm.close()

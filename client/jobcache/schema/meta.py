@@ -207,7 +207,7 @@ FIELDS = (
         POLL_INTERVAL,
         "refresher",
         "seconds",
-        "the interval in effect; three times the setting in watchdog mode",
+        "between two polls, in either mode",
     ),
     MetaField(
         RELIST_INTERVAL,

@@ -15,13 +15,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import resource
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 
-from watchdog.observers.inotify_c import InotifyEvent, WatchDescriptor
+from watchdog.observers.inotify_c import InotifyEvent, Mask, WatchDescriptor
 
 from jobcache.schema.job import METADATA_NAME
 from jobcache_refresher.scan.snapshot import ROOT, RUN_DEPTH, join
@@ -34,11 +33,17 @@ from jobcache_refresher.triggers.kernel import (
     IS_DIRECTORY,
     LIMITS,
     MOVED_AWAY,
+    RIGHTS_CHANGED,
     ROOT_LOST,
+    UNMOUNTED,
     WATCH_ENDED,
     Inotify,
+    explain_limit,
     mask_of,
+    sysctl,
 )
+from jobcache_refresher.triggers.mounts import Mount, MountAlarm, events_are_complete, mounts_below
+from jobcache_refresher.triggers.watches import Watches
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +59,10 @@ MOST_WAITING = 100_000
 """Events beyond which looking at everything is cheaper than holding them."""
 STOPPING_TIME = 3.0
 """Seconds that a thread may take to end."""
+NUDGE = InotifyEvent(WatchDescriptor(-1), Mask(0), 0, b"")
+"""An event of no directory, which has the thread look whether there is something to do."""
+LOST = "inotify lost events"
+"""Why every directory must be watched anew after that."""
 
 
 class WatchError(Exception):
@@ -69,9 +78,17 @@ class Watcher:
     Args:
         root: the status directory.
         wake: called, in another thread, when there is something to drain or the watcher failed.
+        open_inotify: opens an instance that hands its events to a function.
+        most_waiting: events beyond which looking at everything is cheaper than holding them.
     """
 
-    def __init__(self, root: bytes | str, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        root: bytes | str,
+        wake: Callable[[], None],
+        open_inotify: Callable[[Callable[[InotifyEvent | None], None]], Inotify] = Inotify,
+        most_waiting: int = MOST_WAITING,
+    ) -> None:
         self.failure: str | None = None
         """Why there are no more events, in one line."""
         self._root = os.fsencode(os.path.abspath(root))
@@ -81,15 +98,19 @@ class Watcher:
         self._ready = Dirty()
         self._stopping = threading.Event()
         self._events: SimpleQueue[InotifyEvent | None] = SimpleQueue()
+        self._open_inotify = open_inotify
+        self._most_waiting = most_waiting
         self._inotify: Inotify | None = None
         self._thread: threading.Thread | None = None
+        self._mount_alarm = MountAlarm()
+        self._mounts: Mapping[bytes, Mount] = {}
+        """What was mounted below when every directory was watched last."""
+        self._outdated = ""
+        """Why every directory must be watched anew; empty if none must."""
         # From here on the thread's own.
         self._pending = Dirty()
-        self._lost = False
         self._not_before = float("-inf")
-        self._paths: dict[WatchDescriptor, bytes] = {}
-        self._descriptors: dict[bytes, WatchDescriptor] = {}
-        self._below: dict[bytes, set[bytes]] = {}
+        self._watches = Watches()
 
     # Lifecycle
 
@@ -118,15 +139,21 @@ class Watcher:
             self._inotify.join(STOPPING_TIME)
         if self._thread is not None:
             self._thread.join(STOPPING_TIME)
+        self._mount_alarm.close()
 
     def drain(self) -> Dirty:
-        """What became dirty since the last call. Looks whether the root is still the directory that is watched."""
+        """What became dirty since the last call.
+
+        Looks for what inotify does not tell: whether the root is still the directory that is watched, and whether a
+        filesystem was mounted over a directory or taken away.
+        """
         if self.failure is None:
             try:
                 if _identity(self._root) != self._identity:
                     self._fail(self._about_root("is another directory than the one watched"))
             except OSError as error:
                 self._fail(self._about_root(_strerror(error)))
+            self._look_for_mounts()
         with self._lock:
             drained, self._ready = self._ready, Dirty()
         return drained
@@ -134,7 +161,12 @@ class Watcher:
     @property
     def watched(self) -> int:
         """How many directories are watched."""
-        return len(self._paths)
+        return len(self._watches)
+
+    def _look_for_mounts(self) -> None:
+        if self._mount_alarm.rings() and mounts_below(self._root) != self._mounts:
+            self._outdated = "what is mounted changed"
+            self._events.put(NUDGE)
 
     def _open(self) -> Inotify:
         # An instance takes three descriptors, and does not give the first back if it gets no others.
@@ -146,20 +178,20 @@ class Watcher:
             for descriptor in spare:
                 os.close(descriptor)
         try:
-            return Inotify(self._receive)
+            return self._open_inotify(self._receive)
         except OSError as error:
             if error.errno != errno.EMFILE:
                 raise
             raise WatchError(
-                f"inotify instances ran out: raise {_sysctl('max_user_instances')}"
+                f"inotify instances ran out: raise {sysctl('max_user_instances')}"
             ) from None
 
     # What the kernel says: watchdog's thread
 
     def _receive(self, event: InotifyEvent | None) -> None:
         if event is None or event.mask & ALWAYS_HEARD or event.name == METADATA:
-            if self._events.qsize() > MOST_WAITING and event is not None:
-                self._lost = True
+            if self._events.qsize() > self._most_waiting and event is not None:
+                self._outdated = LOST
             else:
                 self._events.put(event)
 
@@ -194,9 +226,9 @@ class Watcher:
         return False
 
     def _hand_over(self) -> None:
-        if self._lost:
-            self._lost = False
-            log.warning("inotify lost events below %a: looking at everything", self._root)
+        if self._outdated:
+            log.warning("%a: %s; looking at everything", self._root, self._outdated)
+            self._outdated = ""
             self._watch_all()
         if self._pending:
             with self._lock:
@@ -208,83 +240,76 @@ class Watcher:
     def _take(self, event: InotifyEvent) -> None:
         mask = event.mask
         if mask & EVENTS_LOST:
-            self._lost = True
+            self._outdated = LOST
             return
-        path = self._paths.get(event.wd)
+        path = self._watches.path_of(event.wd)
         if path is None:
             return
         if path == ROOT and mask & (ROOT_LOST | WATCH_ENDED):
             raise WatchError(self._about_root("vanished"))
         if mask & WATCH_ENDED:
-            self._forget(event.wd, path)
+            self._watches.drop(event.wd)
+        elif mask & UNMOUNTED:
+            self._outdated = "a filesystem was unmounted"
         elif _depth(path) == RUN_DEPTH:
             if event.name == METADATA:
                 self._pending.runs.add(path)
-        elif mask & IS_DIRECTORY:
-            self._pending.directories.add(path)
-            below = join(path, event.name)
-            if mask & APPEARED:
-                self._watch(below)
-            elif mask & MOVED_AWAY:
-                self._unwatch(below)
+        elif mask & IS_DIRECTORY and event.name:
+            self._take_directory(path, join(path, event.name), mask)
+
+    def _take_directory(self, above: bytes, path: bytes, mask: int) -> None:
+        if mask & RIGHTS_CHANGED:
+            # It may be one that could not be watched or listed before. Any other is left alone: a chmod of every
+            # directory of a large tree would have every run read again.
+            is_run = _depth(path) == RUN_DEPTH
+            if not (path in self._watches if is_run else self._watches.has_below(path)):
+                self._watch(path)
+            return
+        self._pending.directories.add(above)
+        if mask & MOVED_AWAY:
+            for descriptor in self._watches.take(path):
+                self._instance.unwatch(descriptor)
+        if mask & (APPEARED | MOVED_AWAY):
+            # Also when it was moved away: if two were exchanged, the other one is there now.
+            self._watch(path)
 
     # Watches
 
     def _watch_all(self) -> None:
         """Watch every directory anew, and no other. A directory keeps its descriptor, wherever it is now."""
-        before = self._paths
-        self._paths, self._descriptors, self._below = {}, {}, {}
+        before, self._watches = self._watches, Watches()
+        self._mounts = mounts_below(self._root)
         self._watch(ROOT)
-        for descriptor in before.keys() - self._paths.keys():
+        for descriptor in before.descriptors - self._watches.descriptors:
             self._instance.unwatch(descriptor)
         self._pending = Dirty(resync=True)
 
     def _watch(self, path: bytes) -> None:
-        """Watch a directory, then everything below it; all of it is dirty.
+        """Watch a directory that may be there, then everything below it; all of it is dirty.
 
         A directory is listed after it is watched, so that whatever is not in the list comes as an event.
         """
         if self._stopping.is_set():
             return
+        mount = self._mounts.get(path)
+        if mount is not None and not events_are_complete(mount.fs_type):
+            return  # no event comes from it, and a filesystem of a network may hang
         depth = _depth(path)
         full = join(self._root, path) if path else self._root
-        (self._pending.runs if depth == RUN_DEPTH else self._pending.directories).add(path)
+        names: list[bytes] = []
         try:
-            self._remember(self._instance.watch(full, mask_of(path, depth)), path)
-            names = _subdirectories(full) if depth < RUN_DEPTH else ()
+            self._watches.add(self._instance.watch(full, mask_of(path, depth)), path)
+            if depth < RUN_DEPTH:
+                names = _subdirectories(full)
         except OSError as error:
             if path == ROOT or error.errno in LIMITS:
                 raise
-            return  # gone again, or closed to this user: the scan will tell
+            if isinstance(error, FileNotFoundError | NotADirectoryError):
+                return
+            # Closed to this user: the scan will tell.
+        (self._pending.runs if depth == RUN_DEPTH else self._pending.directories).add(path)
         for name in names:
             self._watch(join(path, name))
-
-    def _remember(self, descriptor: WatchDescriptor, path: bytes) -> None:
-        before = self._paths.get(descriptor)
-        if before is not None and before != path:
-            self._forget(descriptor, before)
-        self._paths[descriptor] = path
-        self._descriptors[path] = descriptor
-        if path != ROOT:
-            self._below.setdefault(_parent(path), set()).add(path)
-
-    def _forget(self, descriptor: WatchDescriptor, path: bytes) -> None:
-        del self._paths[descriptor]
-        if self._descriptors.get(path) != descriptor:
-            return  # another directory bears the name by now
-        del self._descriptors[path]
-        self._below.pop(path, None)
-        siblings = self._below.get(_parent(path))
-        if siblings is not None:
-            siblings.discard(path)
-
-    def _unwatch(self, path: bytes) -> None:
-        for below in self._below.pop(path, ()):
-            self._unwatch(below)
-        descriptor = self._descriptors.get(path)
-        if descriptor is not None:
-            self._forget(descriptor, path)
-            self._instance.unwatch(descriptor)
 
     @property
     def _instance(self) -> Inotify:
@@ -301,17 +326,7 @@ class Watcher:
     def _describe(self, error: OSError | WatchError) -> str:
         if isinstance(error, WatchError):
             return str(error)
-        if error.errno == errno.ENOSPC:
-            return (
-                f"inotify watches ran out after {self.watched} directories: "
-                f"raise {_sysctl('max_user_watches')}"
-            )
-        if error.errno == errno.EMFILE:
-            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-            return (
-                f"file descriptors ran out: raise the limit of open files (ulimit -n, now {limit})"
-            )
-        return self._about_root(_strerror(error))
+        return explain_limit(error, self.watched) or self._about_root(_strerror(error))
 
     def _about_root(self, what: str) -> str:
         return f"status_dir={self._root.decode('utf-8', 'backslashreplace')!r}: {what}"
@@ -319,10 +334,6 @@ class Watcher:
 
 def _depth(path: bytes) -> int:
     return path.count(b"/") + 1 if path else 0
-
-
-def _parent(path: bytes) -> bytes:
-    return path.rpartition(b"/")[0]
 
 
 def _identity(root: bytes) -> tuple[int, int]:
@@ -344,11 +355,3 @@ def _is_directory(entry: os.DirEntry[bytes]) -> bool:
 
 def _strerror(error: OSError) -> str:
     return error.strerror or str(error)
-
-
-def _sysctl(name: str) -> str:
-    try:
-        with open(f"/proc/sys/fs/inotify/{name}", encoding="ascii") as file:
-            return f"fs.inotify.{name} (now {file.read().strip()})"
-    except OSError:
-        return f"fs.inotify.{name}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ class Mount:
     point: bytes
     """Absolute path at which it shows."""
     fs_type: str
+    what: bytes = b""
+    """Number of the device, and the directory on it that shows."""
 
 
 def parse_mountinfo(text: bytes) -> list[Mount]:
@@ -47,6 +50,7 @@ def _parse_line(line: bytes) -> Mount | None:
             int(fields[1]),
             _unescape(fields[4]),
             _unescape(fields[separator + 1]).decode("utf-8", "backslashreplace"),
+            fields[2] + b" " + fields[3],
         )
     except (ValueError, IndexError):
         return None
@@ -87,16 +91,59 @@ def _contains(directory: bytes, path: bytes) -> bool:
 
 def fs_type_of(path: str | bytes) -> str | None:
     """The filesystem type of a path, as the mount table names it; None if that cannot be told, or this is not Linux."""
+    mounts, resolved = _mounts_about(path)
+    mount = find_mount(mounts, resolved)
+    return mount.fs_type if mount else None
+
+
+def mounts_below(path: str | bytes) -> dict[bytes, Mount]:
+    """What is mounted below a directory, by its path relative to it; nothing where that cannot be told."""
+    mounts, resolved = _mounts_about(path)
+    start = resolved.rstrip(b"/") + b"/"
+    points = {mount.point for mount in mounts if mount.point.startswith(start)}
+    seen = {point: find_mount(mounts, point) for point in points}
+    # One that another mount above it covers is out of sight.
+    return {
+        point[len(start) :]: mount
+        for point, mount in seen.items()
+        if mount and mount.point == point
+    }
+
+
+def _mounts_about(path: str | bytes) -> tuple[list[Mount], bytes]:
+    """The mount table, and a path with its links resolved; no mounts if that cannot be told."""
     if sys.platform != "linux":
-        return None
+        return [], b""
     try:
         with open(MOUNT_TABLE, "rb") as table:
             text = table.read()
-        resolved = os.path.realpath(os.fsencode(path))
+        return parse_mountinfo(text), os.path.realpath(os.fsencode(path))
     except OSError:
-        return None
-    mount = find_mount(parse_mountinfo(text), resolved)
-    return mount.fs_type if mount else None
+        return [], b""
+
+
+class MountAlarm:
+    """Tells whether something was mounted or unmounted. Costs one call of the system, however long the table is."""
+
+    def __init__(self) -> None:
+        self._table: int | None = None
+        self._poller = select.poll()
+        try:
+            self._table = os.open(MOUNT_TABLE, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return  # no table here: nothing will be told
+        self._poller.register(self._table, select.POLLPRI)
+
+    def rings(self) -> bool:
+        """Whether the table changed since this was last asked."""
+        return bool(self._poller.poll(0))
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._table is not None:
+            self._poller.unregister(self._table)
+            os.close(self._table)
+            self._table = None
 
 
 def events_are_complete(fs_type: str | None) -> bool:
