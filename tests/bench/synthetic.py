@@ -89,7 +89,7 @@ class MadeUpJob(NamedTuple):
         """The fields of its hash, by way of the document; with a later heartbeat, if one is given."""
         beat = self.heartbeat if heartbeat is None else heartbeat
         raw = (self.text % local_timestamp(beat)).encode()
-        described = parse_metadata(raw, None)
+        described = parse_metadata(raw, None).job
         fields = encode_description(described, wandb_url=self.url, log_scanned=LOG_SCANNED)
         moment = int(beat * 1e9)
         fields[FINGERPRINT] = Fingerprint(moment, moment, len(raw), self.number).encode()
