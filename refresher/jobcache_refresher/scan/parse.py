@@ -90,19 +90,16 @@ def parse_metadata(
     hardware = _hardware(get("hardware"))
     heartbeat_at = _heartbeat_at(_epochs(last_heartbeat, zone), mtime)
     started_at = _started_at(_epochs(start_time, zone), mtime, heartbeat_at)
+    started_at, starts_early = _judge("start_time", started_at, mtime, now)
+    heartbeat_at, beats_early = _judge("last_heartbeat", heartbeat_at, mtime, now)
     extra, left_out = _extra(document, plain)
-    remarks = [
-        _ahead("start_time", started_at, now),
-        _ahead("last_heartbeat", heartbeat_at, now),
-        left_out,
-    ]
     job = Description(
         status,
         _text(get("job_key")) or "",
         start_time,
         last_heartbeat,
-        _no_later(started_at, mtime, now),
-        _no_later(heartbeat_at, mtime, now),
+        started_at,
+        heartbeat_at,
         _text(get("slurm_job_id")),
         hardware["total_chips"],
         jsontext.dumps(hardware, plain=plain),
@@ -110,7 +107,7 @@ def parse_metadata(
         None if written in {status.value, ""} else written,
         extra,
     )
-    return Parsed(job, "; ".join(filter(None, remarks)) or None)
+    return Parsed(job, "; ".join(filter(None, (starts_early, beats_early, left_out))) or None)
 
 
 def _epochs(text: str, zone: tzinfo | None) -> Sequence[float]:
@@ -134,23 +131,15 @@ def _started_at(
     return max((reading for reading in readings if reading <= latest), default=readings[0])
 
 
-def _lies_ahead(moment: float | None, now: float | None) -> bool:
-    return moment is not None and now is not None and moment > now + SKEW
-
-
-def _no_later(moment: float | None, mtime: float | None, now: float | None) -> float | None:
-    """A time as it counts: one that cannot be, as the file's own, and that is not believed beyond now either."""
-    if now is None or not _lies_ahead(moment, now):
-        return moment
-    return now if mtime is None else min(mtime, now)
-
-
-def _ahead(name: str, moment: float | None, now: float | None) -> str | None:
-    if moment is None or now is None or not _lies_ahead(moment, now):
-        return None
+def _judge(
+    name: str, moment: float | None, mtime: float | None, now: float | None
+) -> tuple[float | None, str | None]:
+    """A time as it counts, and what to say if that is not as it is written."""
+    if moment is None or now is None or moment <= now + SKEW:
+        return moment, None
     seconds = moment - now
     span = f"{seconds / 3600:.0f} h" if seconds >= 7200 else f"{seconds / 60:.0f} min"
-    return f"{name} lies {span} in the future"
+    return now if mtime is None else min(mtime, now), f"{name} lies {span} in the future"
 
 
 def _extra(document: dict[str, Any], plain: bool) -> tuple[bytes, str | None]:
