@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 STATUSES = ("running", "completed", "failed", "preempted", "unknown")
+WORDS = {"RUNNING": "running", "TIMEOUT": "failed", "Succeeded": "completed"}
+"""A few words that mean a status."""
 
 Names = tuple[str, str, str, str]
 
@@ -103,6 +106,8 @@ def delete_run(root: Path, names: Names) -> None:
 class OracleJob:
     path: bytes
     document: dict[str, Any]
+    mtime: float
+    """Of the file, in epoch seconds."""
 
     @property
     def names(self) -> Names:
@@ -113,13 +118,21 @@ class OracleJob:
     @property
     def status(self) -> str:
         status = self.document.get("status")
+        if isinstance(status, str):
+            status = WORDS.get(status, status)
         return status if isinstance(status, str) and status in STATUSES else "unknown"
 
     def time(self, field: str) -> float:
         try:
-            return datetime.fromisoformat(self.document[field]).astimezone(UTC).timestamp()
+            moment = datetime.fromisoformat(self.document[field]).astimezone(UTC).timestamp()
         except (KeyError, TypeError, ValueError, OverflowError):
             return float("-inf")
+        return min(self.mtime, time.time()) if moment > time.time() + 60 else moment
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The fields that ``metadata`` does not write."""
+        return {name: self.document[name] for name in self.document.keys() - metadata().keys()}
 
     @property
     def chips(self) -> int:
@@ -138,7 +151,8 @@ class Oracle:
     def _read(root: Path) -> Iterator[OracleJob]:
         for file in root.glob("*/*/*/*/metadata.json"):
             path = os.fsencode(file.parent.relative_to(root))
-            yield OracleJob(path, json.loads(file.read_bytes()))
+            mtime = file.stat().st_mtime_ns / 1e9
+            yield OracleJob(path, json.loads(file.read_bytes()), mtime)
 
     def list_all_jobs(
         self, project: str | None, group: str | None, status: str | None

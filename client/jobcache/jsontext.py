@@ -18,8 +18,8 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from jobcache.ids import valid_text
 
-MAX_DEPTH = 100
-"""Deepest nesting of a document that is read. Every parser in use reaches further than this."""
+MAX_DEPTH = 190
+"""Deepest nesting of a document that is read. Every parser in use reaches further, with a page of jobs around it."""
 
 
 _OUTLINE = bytes.maketrans(b"123456789{", b"000000000[")

@@ -50,9 +50,13 @@ class JobMetadata(LazyModel):
     start_time: str = ""
     last_heartbeat: str = ""
     status: JobStatus = JobStatus.UNKNOWN
+    status_text: str | None = None
+    """The status as it was written, such as ``TIMEOUT``; None when that is the status itself."""
     slurm_job_id: str | None = None
     hardware: HardwareInfo = Field(default_factory=HardwareInfo)
     config: dict[str, Any] = Field(default_factory=dict)
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """Fields of ``metadata.json`` that no other field here shows; those of ``hardware`` under that name."""
     log_path: str | None = None
     metadata_path: str | None = None
     wandb_url: str | None = None

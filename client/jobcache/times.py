@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
 
@@ -10,7 +11,11 @@ Clock = Callable[[], float]
 
 
 def parse_timestamp(text: str, zone: tzinfo | None = None) -> datetime | None:
-    """Read an ISO 8601 timestamp as an aware UTC time, or None when it is not one.
+    """Read a timestamp as an aware UTC time, or None when it is not one.
+
+    It may be ISO 8601 in any of its forms, with a blank for the T, any number of digits of a second, and an offset or
+    ``Z``; or seconds, milliseconds, microseconds or nanoseconds since 1970. A time before 1980 is none: so Go, .NET
+    and C write that a time is not set.
 
     A naive timestamp (the producer writes ``datetime.now().isoformat()``) is read in ``zone``, which by
     default is this machine's. Of one from the hour that comes twice, the first reading counts.
@@ -24,11 +29,13 @@ def read_timestamp(text: str, zone: tzinfo | None = None) -> list[datetime]:
     When a clock is set back, an hour of local time comes twice: a naive timestamp of that hour has two readings.
     """
     try:
-        moment = datetime.fromisoformat(text)
+        moment = _moment(text)
         if moment.tzinfo is None and zone is not None:
             moment = moment.replace(tzinfo=zone)
         first = moment.astimezone(UTC)
     except (ValueError, OverflowError):
+        return []
+    if first < _EARLIEST:
         return []
     try:
         second = moment.replace(fold=1).astimezone(UTC)
@@ -36,6 +43,47 @@ def read_timestamp(text: str, zone: tzinfo | None = None) -> list[datetime]:
         return [first]
     # Where it is set forward, the two differ as well, the other way round: that hour never was.
     return [first, second] if first < second else [first]
+
+
+def _moment(text: str) -> datetime:
+    if text[4:5] != "-" and (since := _since_1970(text)):
+        return since
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        zoned = _ZONED.fullmatch(text.strip()) if len(text) <= _LONGEST else None
+        if zoned is None:
+            raise
+        offset = zoned["offset"] or ""
+        return datetime.fromisoformat(zoned["local"] + ("Z" if offset.isalpha() else offset))
+
+
+def _since_1970(text: str) -> datetime | None:
+    """The time that a number is; None when it is no number, or one of no time that can be meant, as 20260204."""
+    if len(text) > _LONGEST or not _NUMBER.fullmatch(text.strip()):
+        return None
+    for units in _UNITS:
+        seconds = float(text) / units
+        if _FIRST_SECOND <= seconds < _LAST_SECOND:
+            return datetime.fromtimestamp(seconds, UTC)
+    return None
+
+
+_EARLIEST = datetime(1980, 1, 1, tzinfo=UTC)
+_FIRST_SECOND = _EARLIEST.timestamp()
+_LAST_SECOND = 1e10
+"""In the year 2286. Between the first second and this, the units of a number cannot be taken for one another."""
+_UNITS = (1, 10**3, 10**6, 10**9)
+"""Of a number since 1970, a second: seconds, milliseconds, microseconds, nanoseconds."""
+_LONGEST = 64
+"""Characters of a text that is looked at more closely."""
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?([eE]\+?[0-9]{1,2})?")
+_ZONED = re.compile(
+    r"(?P<local>.*?[0-9])(?:\s*(?P<offset>[+-][0-9]{2}:?[0-9]{2}|Z|UTC|GMT)(?:\s+[A-Z]{1,5})?)?",
+    re.IGNORECASE,
+)
+"""What ``fromisoformat`` does not take: blanks around it, one before the zone, a zone's name, and an offset that is
+named as well."""
 
 
 _LATEST = datetime.max.replace(tzinfo=UTC)

@@ -236,6 +236,7 @@ class Cycle:
             item.scope,
             item.hints | released,
             fresh_since=judged_at - self._settings.stale_after,
+            now=start.now,
             take=publish,
         )
         if failures:
@@ -356,6 +357,7 @@ class Cycle:
             {
                 meta.ERRORS: str(scan.errors),
                 meta.HELD: str(held),
+                meta.REREAD: str(len(self._scanner.snapshot.outdated)),
                 meta.EXAMINED: str(scan.examined),
                 meta.SCAN_SECONDS: f"{seconds:.3f}",
                 meta.REQUEST_POSITION: self._position,

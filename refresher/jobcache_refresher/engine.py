@@ -19,6 +19,7 @@ from jobcache_refresher.publish.lease import Lease
 from jobcache_refresher.publish.server import Server
 from jobcache_refresher.publish.store import Store
 from jobcache_refresher.scan.recalled import RecalledTree
+from jobcache_refresher.scan.rules import Rules
 from jobcache_refresher.scan.scanner import Scanner
 from jobcache_refresher.scan.supervisor import ScanSupervisor
 from jobcache_refresher.scan.tree import Tree
@@ -99,7 +100,7 @@ class Engine:
             self.announcer,
             clock,
         )
-        recalled = RecalledTree(clock)
+        recalled = RecalledTree(clock, Rules.of(settings).tag)
         self.follower = Follower(self.server, self.keys, recalled, clock)
         self.leadership = Leadership(
             self.lease,

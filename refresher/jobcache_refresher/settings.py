@@ -14,10 +14,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobcache.errors import ConfigError
+from jobcache.models import JobStatus
 from jobcache.schema.keys import DEFAULT_NAMESPACE, check_namespace, find_namespace
 from jobcache.transport.credentials import PASSWORD_FILE_VARIABLE
 from jobcache.transport.endpoint import URL_VARIABLES, Endpoint
 from jobcache.transport.url import mask_password
+from jobcache_refresher.status_words import STATUS_WORDS, read_status_words
 
 
 class Settings(BaseModel):
@@ -74,6 +76,10 @@ class Settings(BaseModel):
     )
     timezone: str = Field(
         default="", description="zone of the producer's naive timestamps; empty for this machine's"
+    )
+    status_words: str = Field(
+        default="",
+        description="further words that producers write for a status: `word=status,word=status`",
     )
     max_metadata_bytes: int = Field(
         default=4 << 20, gt=0, description="largest metadata.json that is read"
@@ -177,10 +183,11 @@ class Settings(BaseModel):
         cls._check_as(sources, lambda: check_namespace(settings.namespace))
         if settings.url:
             cls._check_as(sources, settings.endpoint)
-        try:
-            settings.zone()
-        except ConfigError as unknown:
-            raise ConfigError(f"{sources['timezone']}={unknown}") from None
+        for name, check in (("timezone", settings.zone), ("status_words", settings.words)):
+            try:
+                check()
+            except ConfigError as refused:
+                raise ConfigError(f"{sources[name]}={refused}") from None
         return settings
 
     @staticmethod
@@ -212,6 +219,10 @@ class Settings(BaseModel):
             return ZoneInfo(self.timezone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise ConfigError(f"{self.timezone!r}: use a name like Europe/Berlin or UTC") from None
+
+    def words(self) -> Mapping[str, JobStatus]:
+        """The status of each word that producers may write, as ``status_words.plain`` makes it."""
+        return {**STATUS_WORDS, **read_status_words(self.status_words)}
 
     def check_status_dir(self) -> None:
         """Say so if the status directory cannot be read now.

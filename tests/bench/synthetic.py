@@ -28,6 +28,7 @@ from jobcache_refresher.demo.runs import (
     wandb_line,
 )
 from jobcache_refresher.records import Fields
+from jobcache_refresher.scan.identity import encode
 from jobcache_refresher.scan.logs import find_address
 from jobcache_refresher.scan.parse import parse_metadata
 from jobcache_refresher.scan.tree import Fingerprint
@@ -89,13 +90,15 @@ class MadeUpJob(NamedTuple):
         """The fields of its hash, by way of the document; with a later heartbeat, if one is given."""
         beat = self.heartbeat if heartbeat is None else heartbeat
         raw = (self.text % local_timestamp(beat)).encode()
-        described = parse_metadata(raw, None)
+        described = parse_metadata(raw, None).job
         fields = encode_description(described, wandb_url=self.url, log_scanned=LOG_SCANNED)
         moment = int(beat * 1e9)
-        fields[FINGERPRINT] = Fingerprint(moment, moment, len(raw), self.number).encode()
+        fields[FINGERPRINT] = encode(Fingerprint(moment, moment, len(raw), self.number), TAG)
         return fields
 
 
+TAG = b"made"
+"""How the jobs were read, as if a refresher had."""
 LOG_SCANNED = 65_536
 """Bytes of the log that were searched, by the hash of each job."""
 

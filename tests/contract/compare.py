@@ -70,6 +70,9 @@ def _assert_same(found: JobMetadata, job: OracleJob, *, stale: bool) -> None:
     assert found.slurm_job_id == document["slurm_job_id"]
     assert found.hardware.model_dump() == document["hardware"]
     assert found.config == document["config"]
+    assert found.extra == shown_value(job.extra)
+    written = document.get("status")
+    assert found.status_text == (None if written == job.status else written)
     assert found.is_stale is stale
 
 

@@ -23,7 +23,7 @@ from jobcache_refresher.scan.scope import Scope
 from tests.contract.compare import assert_agrees
 from tests.harness import Rig
 from tests.servers import RunningServer
-from tests.trees import STATUSES, Names, delete_run, run_dir, write_run
+from tests.trees import STATUSES, WORDS, Names, delete_run, run_dir, write_run
 
 # Few names, so that runs collide in every way; odd ones, so that no encoding goes untried.
 PROJECTS = st.sampled_from(
@@ -59,7 +59,7 @@ DOCUMENTS = st.fixed_dictionaries(
         "project": st.none() | TEXT,
         "start_time": STARTS,
         "last_heartbeat": BEATS,
-        "status": st.sampled_from([*STATUSES, "paused", None]),
+        "status": st.sampled_from([*STATUSES, *WORDS, "paused", None]),
         "slurm_job_id": st.none() | st.just("1234567"),
         "hardware": st.fixed_dictionaries(
             {
@@ -69,7 +69,8 @@ DOCUMENTS = st.fixed_dictionaries(
             }
         ),
         "config": st.dictionaries(TEXT, JSON, max_size=3),
-    }
+    },
+    optional={"gpu_count": JSON, "": JSON},
 )
 
 

@@ -304,6 +304,33 @@ def test_get_takes_a_path_or_four_names(filled: Rig) -> None:
     assert shown.startswith("/".join(LONG) + "\n")
     assert re.search(r"^hosts +node000, node001$", shown, re.MULTILINE)
     assert '    "lr": 0.0003' in shown
+    assert "written as" not in shown
+    assert "extra" not in shown
+
+
+def test_get_shows_the_word_for_a_status_and_further_fields(valkey_rig: Rig) -> None:
+    write_run(valkey_rig.status_dir, LONG, status="OUT_OF_MEMORY", gpu_count=4, tag="a\x1b[2J")
+    valkey_rig.refresh()
+    job = answer(valkey_rig, "get", *LONG)
+    assert (job["status"], job["status_text"]) == ("failed", "OUT_OF_MEMORY")
+    assert job["extra"] == {"gpu_count": 4, "tag": "a\x1b[2J"}
+    shown = jobcache(valkey_rig, "get", *LONG).stdout
+    assert re.search(r"^status +failed$", shown, re.MULTILINE)
+    assert re.search(r"^written as +OUT_OF_MEMORY$", shown, re.MULTILINE)
+    assert '\nextra\n  {\n    "gpu_count": 4,\n' in shown
+    assert "\x1b" not in shown
+
+
+def test_info_says_how_many_runs_wait_to_be_read_anew(filled: Rig) -> None:
+    assert answer(filled, "info")["reread"] == 0
+    assert "reading anew" not in jobcache(filled, "info").stdout
+    filled.refresher.time.advance(30)
+    filled.settle()  # no file is racy any more
+    filled.refresher.scanner.snapshot.outdated.update(filled.refresher.records)
+    filled.refresh()
+    assert answer(filled, "info")["reread"] == 4
+    shown = jobcache(filled, "info").stdout
+    assert re.search(r"^reading anew +4 runs wait for it$", shown, re.MULTILINE)
 
 
 def test_json_is_strict_where_the_producer_is_not(valkey_rig: Rig) -> None:

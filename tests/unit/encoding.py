@@ -20,6 +20,8 @@ def values_of(job: JobMetadata, *, log_scanned: int | None) -> list[bytes | None
         job.hardware.total_chips,
         jsontext.dumps(job.hardware.model_dump()),
         jsontext.dumps(job.config),
+        job.status_text,
+        jsontext.dumps(job.extra) if job.extra else b"",
     )
     fields = encode_description(described, wandb_url=job.wandb_url, log_scanned=log_scanned)
     return [fields.get(name) for name in JOB_FIELDS]

@@ -27,6 +27,7 @@ JOB = JobMetadata(
     run_id="r",
     status=JobStatus.RUNNING,
     config={"a": [1, {"b": 2}]},
+    extra={"gpu_count": 8},
     hardware=HardwareInfo(chip="h100", total_chips=8, hosts=["x"]),
 )
 VANTAGE = AsOf("/s", 0.0)
@@ -115,7 +116,7 @@ def test_the_config_is_parsed_only_when_somebody_looks(monkeypatch: pytest.Monke
     assert not read
     assert made.config == JOB.config
     assert made.config is made.config
-    assert len(read) == 2  # the hardware as well
+    assert len(read) == 3  # the hardware and the further fields as well
 
 
 def test_what_was_set_counts(made: JobMetadata) -> None:
@@ -207,8 +208,11 @@ def test_ids_of_any_bytes() -> None:
     ids=str,
 )
 @pytest.mark.parametrize("name", ["n", "\udcff"], ids=["a name", "a name that is no UTF-8"])
-def test_json_for_the_web_whether_anyone_looked_or_not(config: dict[str, Any], name: str) -> None:
-    job = parsed(JOB.model_copy(update={"config": config, "name": name}))
+@pytest.mark.parametrize("field", ["config", "extra"])
+def test_json_for_the_web_whether_anyone_looked_or_not(
+    config: dict[str, Any], name: str, field: str
+) -> None:
+    job = parsed(JOB.model_copy(update={field: config, "name": name}))
     quick, whole = job.build(VANTAGE), job.build(VANTAGE)
     _ = whole.config
     text = jsontext.dumps_for_web([show_job(quick)])
@@ -221,4 +225,6 @@ def test_json_for_the_web_whether_anyone_looked_or_not(config: dict[str, Any], n
 def test_json_for_the_web_parses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     job = parsed().build(VANTAGE)
     monkeypatch.setattr(ParsedJob, "make_rest", None)
-    assert b'"config":{"a":[1,{"b":2}]}' in jsontext.dumps_for_web(show_job(job))
+    text = jsontext.dumps_for_web(show_job(job))
+    assert b'"config":{"a":[1,{"b":2}]}' in text
+    assert b'"extra":{"gpu_count":8}' in text

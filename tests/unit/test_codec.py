@@ -42,6 +42,8 @@ JOBS = st.builds(
         HardwareInfo, chip=st.none() | TEXT, total_chips=st.integers(0, 2**31), hosts=st.lists(TEXT)
     ),
     config=st.dictionaries(TEXT, JSON, max_size=3),
+    status_text=st.none() | TEXT,
+    extra=st.dictionaries(TEXT, JSON, max_size=3),
     wandb_url=st.none() | TEXT,
     started_at=TIMES,
     heartbeat_at=TIMES,
@@ -62,6 +64,12 @@ def test_nothing_is_lost(job: JobMetadata) -> None:
     assert told.model_dump(exclude={"project", "group", "name", "run_id"}) == expected
     assert told.id == job.id
     assert JobMetadata.model_validate_json(found.model_dump_json()).id == job.id
+
+
+def test_encode_description_of_an_ordinary_job_has_no_field_for_what_it_lacks() -> None:
+    job = JobMetadata(name="n", project="p", group="g", run_id="r", status=JobStatus.RUNNING)
+    present = dict(zip(JOB_FIELDS, values_of(job, log_scanned=None), strict=True))
+    assert present[b"status_text"] is present[b"extra"] is None
 
 
 @given(value=JSON)

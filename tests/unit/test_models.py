@@ -79,8 +79,58 @@ def test_times_survive_being_scores(moment: datetime) -> None:
     assert from_epoch(to_epoch(moment)) == moment
 
 
+MOMENT = datetime(2026, 2, 4, 9, 44, 35, tzinfo=UTC)
+
+
 @pytest.mark.parametrize(
-    "text", ["", "x", "2026-13-01", "9999-12-31T23:59:59.999999-12:00", "0001-01-01T00:00:00+14:00"]
+    ("text", "microseconds"),
+    [
+        *[("2026-02-04T09:44:35", 0), ("2026-02-04 09:44:35", 0), (" 2026-02-04T09:44:35\n", 0)],
+        *[("2026-02-04T09:44:35Z", 0), ("2026-02-04t09:44:35z", 0), ("2026-02-04 09:44:35 UTC", 0)],
+        *[("2026-02-04T09:44:35+00:00", 0), ("2026-02-04T10:44:35+0100", 0)],
+        *[("2026-02-04T10:44:35+01", 0), ("2026-02-04 10:44:35 +01:00", 0)],
+        *[("2026-02-04 09:44:35.5 +0000 UTC", 500_000), ("2026-02-04 10:44:35 +0100 CET", 0)],
+        *[("20260204T094435", 0), ("20260204T094435Z", 0), ("20260204_094435", 0)],
+        *[("2026-02-04T09:44:35.123456789Z", 123_456), ("2026-02-04T09:44:35,5", 500_000)],
+        *[("1770198275", 0), ("1770198275.5", 500_000), (" 1770198275 ", 0), ("1.770198275e9", 0)],
+        *[("1770198275123", 123_000), ("1770198275123.456", 123_456), ("1770198275.0", 0)],
+        *[("1770198275123456", 123_456), ("1770198275123456000", 123_456)],
+        *[("1.770198275E+12", 0), ("1.770198275E+18", 0)],
+    ],
+)
+def test_parse_timestamp_in_each_form_is_the_same_moment(text: str, microseconds: int) -> None:
+    assert parse_timestamp(text, ZoneInfo("UTC")) == MOMENT.replace(microsecond=microseconds)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
+def test_parse_timestamp_of_a_number_heeds_no_zone(zone: str) -> None:
+    # Taken for a date and an hour, it would be one of the year 1712.
+    expected = datetime(2024, 4, 2, 23, 21, 52, 345000, UTC)
+    assert read_timestamp("1712100112345", ZoneInfo(zone)) == [expected]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["", "x", "2026-13-01", "9999-12-31T23:59:59.999999-12:00", "0001-01-01T00:00:00+14:00"],
+        *["0001-01-01T00:00:00Z", "0001-01-01T00:00:00", "1970-01-01T00:00:00Z", "0", "0.0", "5"],
+        *[
+            "-1",
+            "-1770198275",
+            "20260204094435",
+            "1e400",
+            "nan",
+            "inf",
+            "1_770_198_275",
+            "1" * 5000,
+        ],
+        *[
+            "2026-02-04 09:44:35 CET",
+            "Z",
+            " UTC",
+            "\u0661\u0667\u0667\u0660\u0661\u0669\u0668\u0662\u0667\u0665",
+        ],
+    ],
 )
 def test_unreadable_times(text: str) -> None:
     assert parse_timestamp(text, ZoneInfo("UTC")) is None

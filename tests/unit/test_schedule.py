@@ -118,7 +118,7 @@ class HangingScanner:
         self.steps = 0
         self.given_back: list[Scan] = []
 
-    def scan(self, scope: Scope, hints: Any, *, fresh_since: float, give: Any) -> Scan:
+    def scan(self, scope: Scope, hints: Any, **rest: Any) -> Scan:
         self.go_on.wait(10)
         return Scan(read=[b"late"])
 

@@ -132,6 +132,9 @@ def test_problems_name_what_is_not_read_and_nothing_that_is_gone() -> None:
     for path in (b"p/g/n/bad", b"p/g/n/gone", b"q/g/n/r"):
         snapshot.expect(path, 0.0).trouble = "empty"
     snapshot.directories[b"p/g/n"].children[b"gone"] = 1
+    snapshot.expect(b"q/g/n/odd", 0.0).remark = "from the future"
+    snapshot.expect(b"q/g/n/fine", 0.0)
+    snapshot.runs[b"q/g/n/r"].remark = "from the future"
     snapshot.directories[b"q"].trouble = "cannot be listed"
     snapshot.directories[b"p/g"].passed_over = {b"link": "is a link"}
     assert dict(snapshot.problems()) == {
@@ -139,4 +142,11 @@ def test_problems_name_what_is_not_read_and_nothing_that_is_gone() -> None:
         b"p/g/link": "is a link",
         b"p/g/n/bad": "empty",
         b"q/g/n/r": "empty",
+        b"q/g/n/odd": "from the future",
     }
+
+
+def test_a_run_that_is_forgotten_is_no_longer_outdated(snapshot: Snapshot) -> None:
+    snapshot.outdated.update(RUNS)
+    snapshot.forget(RUNS[0])
+    assert snapshot.outdated == set(RUNS[1:])

@@ -336,6 +336,7 @@ def _info(
         "scan_seconds": _number(meta, fields.SCAN_SECONDS),
         "errors": _number(meta, fields.ERRORS),
         "held": _number(meta, fields.HELD),
+        "reread": _number(meta, fields.REREAD),
         "scanned": _number(meta, fields.SCANNED),
         "total": _number(meta, fields.TOTAL),
         "projects": None if stats is None else len(stats.projects),
@@ -369,6 +370,8 @@ def _info_lines(document: dict[str, Any], fresh: Freshness) -> dict[str, str]:
         lines[name] = str(document[name] or "-")
     if document["errors"]:
         lines["errors"] = f"{document['errors']} files or directories could not be read"
+    if document["reread"]:
+        lines["reading anew"] = f"{document['reread']} runs wait for it"
     if document["counts"] is not None:
         lines |= _count_lines(document["counts"], document["projects"])
     return lines

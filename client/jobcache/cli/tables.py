@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from rich.console import Console, RenderableType
 from rich.style import Style
@@ -148,6 +148,7 @@ def show_job(job: JobMetadata, screen: Screen) -> str:
     hardware = job.hardware
     facts: dict[str, str | Text] = {
         "status": _status(job),
+        **({"written as": job.status_text} if job.status_text else {}),
         "start": job.start_time or _NOTHING,
         "last heartbeat": job.last_heartbeat or _NOTHING,
         "duration": job.duration or _NOTHING,
@@ -160,9 +161,14 @@ def show_job(job: JobMetadata, screen: Screen) -> str:
         "log": job.log_path or _NOTHING,
     }
     title = Text(printable(decode_name(job.id.path)), Style(bold=True))
-    config = json.dumps(job.config, indent=2, ensure_ascii=False).splitlines()
-    lines = [Text(f"  {printable(line)}") for line in config]
-    return screen.render(title, _pairs(facts), Text("config"), *lines)
+    extra = _document("extra", job.extra) if job.extra else []
+    return screen.render(title, _pairs(facts), *_document("config", job.config), *extra)
+
+
+def _document(name: str, value: dict[str, Any]) -> list[Text]:
+    """A name, and below it what it holds as JSON."""
+    lines = json.dumps(value, indent=2, ensure_ascii=False).splitlines()
+    return [Text(name), *(Text(f"  {printable(line)}") for line in lines)]
 
 
 def show_facts(facts: Mapping[str, str], screen: Screen) -> str:

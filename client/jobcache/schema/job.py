@@ -32,6 +32,8 @@ JOB_FIELDS = (
     b"config",
     b"wandb_url",
     b"log_scanned",
+    b"status_text",
+    b"extra",
 )
 """Fields that a job is decoded from, in the order in which readers ask for them."""
 
@@ -40,7 +42,7 @@ HEARTBEAT_AT = b"heartbeat_at"
 REV = b"rev"
 """Generation in which the job was last written; set by the server."""
 FINGERPRINT = b"fingerprint"
-"""The file's (mtime_ns, ctime_ns, size, inode) when it was read; for a refresher that starts anew."""
+"""The file's (mtime_ns, ctime_ns, size, inode) when it was read, and how it was; for a refresher that starts anew."""
 CHIPS = b"chips"
 """``hardware.total_chips`` of a running job, so that the server can keep a sum."""
 
@@ -77,8 +79,12 @@ class Description(NamedTuple):
     slurm_job_id: str | None
     total_chips: int
     hardware: bytes
-    """As JSON, as is ``config``."""
+    """As JSON, as are ``config`` and ``extra``."""
     config: bytes
+    status_text: str | None = None
+    """The status as it was written; None if that is the status itself."""
+    extra: bytes = b""
+    """Fields of the producer that are not ours; empty if there are none."""
 
 
 def encode_description(
@@ -103,6 +109,10 @@ def encode_description(
         fields[b"heartbeat_at"] = repr(job.heartbeat_at).encode()
     if job.slurm_job_id is not None:
         fields[b"slurm_job_id"] = _encode_text(job.slurm_job_id)
+    if job.status_text is not None:
+        fields[b"status_text"] = _encode_text(job.status_text)
+    if job.extra:
+        fields[b"extra"] = job.extra
     if wandb_url is not None:
         fields[b"wandb_url"] = _encode_text(wandb_url)
     if log_scanned is not None:
@@ -117,6 +127,7 @@ class ParsedJob:
 
     __slots__ = (
         "_config",
+        "_extra",
         "_has_log",
         "_machine",
         "_status_dir",
@@ -141,6 +152,8 @@ class ParsedJob:
             config,
             wandb_url,
             log_scanned,
+            status_text,
+            extra,
         ) = values
         started = _decode_float(started_at)
         self.beat = _decode_float(heartbeat_at)
@@ -152,6 +165,7 @@ class ParsedJob:
         self._has_log = log_scanned is not None
         self._machine = hardware or b"{}"
         self._config = config or b"{}"
+        self._extra = extra or b"{}"
         self._status_dir: str | None = None
         self._template: dict[str, Any] = {
             "name": job.name,
@@ -162,6 +176,7 @@ class ParsedJob:
             "start_time": _decode_text(start_time) or "",
             "last_heartbeat": _decode_text(last_heartbeat) or "",
             "status": _STATUSES.get(status or b"", JobStatus.UNKNOWN),
+            "status_text": _decode_text(status_text),
             "slurm_job_id": _decode_text(slurm_job_id),
             "log_path": None,
             "metadata_path": None,
@@ -172,7 +187,7 @@ class ParsedJob:
         }
         self.newest_first = score(started), job.path
         """What listings are sorted by, backwards."""
-        self.size = PARSED_OVERHEAD + len(self._config) + len(self._machine)
+        self.size = PARSED_OVERHEAD + sum(map(len, self._nested()))
         """About how many bytes of memory it takes."""
 
     def build(self, as_of: AsOf) -> JobMetadata:
@@ -192,14 +207,20 @@ class ParsedJob:
             "total_chips": machine.get("total_chips", 0),
             "hosts": machine.get("hosts", []),
         }
-        hardware = assemble(HardwareInfo, fields, _HARDWARE_FIELDS)
-        return {"hardware": hardware, "config": jsontext.loads_valid(self._config)}
+        return {
+            "hardware": assemble(HardwareInfo, fields, _HARDWARE_FIELDS),
+            "config": jsontext.loads_valid(self._config),
+            "extra": jsontext.loads_valid(self._extra),
+        }
 
     def rest_as_json(self) -> dict[str, bytes] | None:
         """The nested values as they were written; None where that is not JSON by the standard."""
-        if self._config.startswith(b" ") or self._machine.startswith(b" "):
+        if any(text.startswith(b" ") for text in self._nested()):
             return None
-        return {"hardware": self._machine, "config": self._config}
+        return {"hardware": self._machine, "config": self._config, "extra": self._extra}
+
+    def _nested(self) -> tuple[bytes, bytes, bytes]:
+        return self._machine, self._config, self._extra
 
     def is_fresh(self, as_of: AsOf) -> bool:
         """Whether its heartbeat is."""

@@ -41,6 +41,7 @@ ACTIVE_CHIPS = "active_chips"
 JOBS = "jobs"
 ERRORS = "errors"
 HELD = "held"
+REREAD = "reread"
 EXAMINED = "examined"
 SCAN_SECONDS = "scan_seconds"
 OVERDUE_AFTER = "overdue_after"
@@ -139,6 +140,12 @@ FIELDS = (
     ),
     MetaField(
         HELD, "refresher, when a scan completes", "jobs", "deletions that wait for an operator"
+    ),
+    MetaField(
+        REREAD,
+        "refresher, when a scan completes",
+        "runs",
+        "how many wait to be read anew, since parser, zone or status words have changed; 0 for none",
     ),
     MetaField(
         EXAMINED, "refresher, when a scan completes", "runs", "how many the last scan looked at"

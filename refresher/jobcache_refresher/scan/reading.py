@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import tzinfo
 from typing import TypeAlias
 
 from jobcache.models import JobStatus
 from jobcache.schema.job import FINGERPRINT, LOG_NAME, METADATA_NAME, RUNNING, encode_description
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.records import Fields
+from jobcache_refresher.scan import identity
 from jobcache_refresher.scan.descriptors import DescriptorCache, Descriptors
 from jobcache_refresher.scan.parse import UnparsableError, parse_metadata
+from jobcache_refresher.scan.rules import Rules
 from jobcache_refresher.scan.schedule import Schedule
 from jobcache_refresher.scan.snapshot import NEVER, KnownRun
 from jobcache_refresher.scan.tree import ElsewhereError, Fingerprint, TornReadError, Tree
@@ -37,6 +38,8 @@ class Reading:
     racy: bool
     beat: float | None
     """Last heartbeat in epoch seconds if it says ``running``, else None."""
+    remark: str | None
+    """What was not taken as it is written, in one line; None if all was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class Reader:
     Args:
         tree: the status directory.
         descriptors: descriptors of the directories of live runs.
-        zone: of the producer's naive timestamps.
+        rules: how files are read.
         clock: what time it is.
         schedule: how often a log without news is looked at.
         settle: seconds for which the filesystem may show old attributes.
@@ -84,7 +87,7 @@ class Reader:
         self,
         tree: Tree,
         descriptors: DescriptorCache,
-        zone: tzinfo | None,
+        rules: Rules,
         clock: Clock,
         schedule: Schedule,
         *,
@@ -94,12 +97,14 @@ class Reader:
     ) -> None:
         self._tree = tree
         self._descriptors = descriptors
-        self._zone = zone
+        self._rules = rules
         self._clock = clock
         self._schedule = schedule
         self._settle = settle
         self._metadata_cap = metadata_cap
         self._log_cap = log_cap
+        self.behind = 0.0
+        """Seconds, none or more, by which this machine's clock is behind the one by which staleness is judged."""
 
     def examine(self, run: KnownRun, *, forced: bool, live: bool) -> Finding:
         """Look at a run; read it if its fingerprint changed or cannot be trusted yet, or if that is forced."""
@@ -155,13 +160,20 @@ class Reader:
     def _read(self, run: KnownRun, held: int | None) -> Reading:
         read_at = self._clock.time()
         fingerprint, raw = self._tree.read_whole(run.path, METADATA, self._metadata_cap, held)
-        job = parse_metadata(raw, self._zone, fingerprint.mtime_ns / 1e9)
+        job, remark = parse_metadata(
+            raw,
+            self._rules.zone,
+            fingerprint.mtime_ns / 1e9,
+            now=read_at + self.behind,
+            words=self._rules.words,
+        )
         runs = job.status is JobStatus.RUNNING
         self._search_log(run, held, ended=not runs)
         fields = encode_description(job, wandb_url=run.log.url, log_scanned=run.log.scanned)
-        fields[FINGERPRINT] = fingerprint.encode()
+        # A remark is not published. So the next leader reads the run again, as one that was read otherwise.
+        fields[FINGERPRINT] = identity.encode(fingerprint, b"" if remark else self._rules.tag)
         racy = self._is_racy(run, fingerprint, read_at)
-        return Reading(fields, fingerprint, racy, job.heartbeat_at if runs else None)
+        return Reading(fields, fingerprint, racy, job.heartbeat_at if runs else None, remark)
 
     def _is_racy(self, run: KnownRun, fingerprint: Fingerprint, read_at: float) -> bool:
         """Whether the file changed so recently that an equal fingerprint does not yet mean equal content."""

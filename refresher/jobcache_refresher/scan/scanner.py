@@ -24,7 +24,9 @@ from jobcache_refresher.scan.reading import (
     Trouble,
     Unchanged,
 )
+from jobcache_refresher.scan.rereads import Rereads
 from jobcache_refresher.scan.root import RootCheck, RootFaultError
+from jobcache_refresher.scan.rules import Rules
 from jobcache_refresher.scan.schedule import Schedule
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.snapshot import (
@@ -116,13 +118,14 @@ class Scanner:
         self._reader = Reader(
             tree,
             self._descriptors,
-            settings.zone(),
+            Rules.of(settings),
             clock,
             self._schedule,
             settle=settings.settle,
             metadata_cap=settings.max_metadata_bytes,
             log_cap=settings.log_scan_bytes,
         )
+        self._rereads = Rereads(clock, settings.poll_interval)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -138,6 +141,7 @@ class Scanner:
         """Put another in place of all that is known of the tree, but not of what its root must be."""
         self._descriptors.drop_all()
         self._discovery.snapshot = snapshot
+        self._rereads.begin(snapshot)
 
     def close(self) -> None:
         """Let go of threads and descriptors."""
@@ -150,6 +154,7 @@ class Scanner:
         hints: Iterable[bytes] = (),
         *,
         fresh_since: float,
+        now: float = NEVER,
         give: Callable[[Readings], None] = lambda readings: None,
     ) -> Scan:
         """Look at the tree.
@@ -159,12 +164,15 @@ class Scanner:
             hints: paths of runs to discover or read again whatever their fingerprint; of other directories, to list.
             fresh_since: oldest heartbeat that counts as fresh, in epoch seconds; runs with a fresh one are looked at
                 in every poll.
+            now: what time it is on the server, in epoch seconds. What lies ahead of it and of this machine's clock
+                counts as written in error.
             give: called with some of what was read, while the scan goes on, until it was called with all of it.
 
         Raises:
             RootFaultError: the status directory itself cannot be believed. The snapshot is as before.
         """
         pointed_at = frozenset(hints)
+        self._reader.behind = max(0.0, now - self._clock.time())
         before = self._root_check.device, self._root_check.place
         try:
             errors = self._discovery.discover(scope, pointed_at, fresh_since)
@@ -219,6 +227,7 @@ class Scanner:
             self.snapshot.forget(path)
         else:
             self.snapshot.runs[path] = KnownRun(path, self._clock.time())
+            self.snapshot.outdated.discard(path)
 
     def mark_dirty(self, path: bytes) -> None:
         """Read a run again in the next scan, whatever its fingerprint."""
@@ -232,6 +241,8 @@ class Scanner:
         runs = self.snapshot.runs
         if scope is Scope.HINTS:
             return [runs[path] for path in pointed_at if path in runs]
+        for path in self._rereads.take(self.snapshot.outdated):
+            self.mark_dirty(path)
         now = float("inf") if scope is Scope.RELIST else self._clock.monotonic()
         # Anywhere above them, too: a project that became a link leads elsewhere.
         present = self.snapshot.present(
@@ -323,6 +334,10 @@ class Scanner:
         run.changed_at = reading.fingerprint.mtime_ns / 1e9
         run.racy = reading.racy
         run.beat = reading.beat
+        self.snapshot.outdated.discard(run.path)
+        if reading.remark is not None and run.remark is None:
+            log.warning("%s: %s", shown(run.path), reading.remark)
+        run.remark = reading.remark
 
     def _judge_absences(self, scan: Scan, among: Iterable[bytes] | None) -> None:
         """Say what is absent: of everything, or, since hints come often, of some paths only."""

@@ -79,6 +79,8 @@ class KnownRun:
     """Last heartbeat in epoch seconds if it says ``running``, else None."""
     trouble: str | None = None
     """Why it could not be read last time."""
+    remark: str | None = None
+    """What was not taken as it is written when it was read well; None if all was."""
     troubled: int = 0
     """How many looks in a row could not read it."""
     file_missed: int = 0
@@ -104,6 +106,8 @@ class Snapshot:
     def __init__(self) -> None:
         self.directories: dict[bytes, KnownDirectory] = {ROOT: KnownDirectory(ROOT, 0)}
         self.runs: dict[bytes, KnownRun] = {}
+        self.outdated: set[bytes] = set()
+        """Runs that are published as they were read in another way than now (``scan.rules``)."""
 
     def doubt_all(self) -> None:
         """Have everything listed and looked at once more, whatever its times say."""
@@ -152,6 +156,7 @@ class Snapshot:
     def forget(self, path: bytes) -> None:
         """Drop a run, and every directory above it that is gone itself and has nothing left below."""
         self.runs.pop(path, None)
+        self.outdated.discard(path)
         while path:
             self.directories.pop(path, None)
             gone = self.is_gone(path)
@@ -197,15 +202,16 @@ class Snapshot:
         return {name for name, missed in directory.children.items() if missed} if directory else ()
 
     def problems(self) -> Iterator[tuple[bytes, str]]:
-        """Every path that should be read and is not, with the reason; nothing of what is gone."""
+        """Every path that is not read as it should be, with the reason; nothing of what is gone."""
         for directory in self.directories.values():
             if directory.trouble is not None and not self.is_gone(directory.path):
                 yield directory.path, directory.trouble
             for name, reason in directory.passed_over.items():
                 yield join(directory.path, name), reason
         for run in self.runs.values():
-            if run.trouble is not None and not self.is_gone(run.path):
-                yield run.path, run.trouble
+            told = run.trouble or run.remark
+            if told is not None and not self.is_gone(run.path):
+                yield run.path, told
 
     def is_gone(self, path: bytes) -> bool:
         """Whether a path, or a directory above it, was missing when it was last looked for."""

@@ -10,6 +10,7 @@ from jobcache.errors import JobCacheError
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.scan.scanner import Readings, Scan, Scanner
 from jobcache_refresher.scan.scope import Scope
+from jobcache_refresher.scan.snapshot import NEVER
 from jobcache_refresher.workers import Pending, Workers
 
 GLANCE = 0.1
@@ -63,6 +64,7 @@ class ScanSupervisor:
         hints: Iterable[bytes],
         *,
         fresh_since: float,
+        now: float = NEVER,
         take: Callable[[Readings], None] = lambda readings: None,
     ) -> Scan:
         """``Scanner.scan``; ``take`` is called here with what was read, while the scan goes on.
@@ -78,7 +80,9 @@ class ScanSupervisor:
 
         def scan_and_give() -> Scan:
             try:
-                return self._scanner.scan(scope, hints, fresh_since=fresh_since, give=given.put)
+                return self._scanner.scan(
+                    scope, hints, fresh_since=fresh_since, now=now, give=given.put
+                )
             finally:
                 given.put(None)
 

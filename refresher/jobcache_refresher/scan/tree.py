@@ -35,9 +35,9 @@ class Fingerprint(NamedTuple):
 
     @classmethod
     def parse(cls, text: bytes) -> Fingerprint | None:
-        """The fingerprint that ``encode`` wrote, or None."""
+        """The fingerprint that ``encode`` wrote, or None. Fields after its own are passed over."""
         try:
-            mtime_ns, ctime_ns, size, inode = map(int, text.split(b":"))
+            mtime_ns, ctime_ns, size, inode = map(int, text.split(b":")[:4])
         except ValueError:
             return None
         return tuple.__new__(cls, (mtime_ns, ctime_ns, size, inode))
