@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 from itertools import islice
 
-from jobcache.ids import encode_name
+from jobcache.ids import decode_name, encode_name
 from jobcache.models import Problem
 from jobcache.queries.answer import Answer, AnswerMetadata
 from jobcache.queries.filters import check_limit
@@ -28,8 +28,11 @@ def problems(source: Source, prefix: str | None, limit: int | None) -> Query[Ans
         return Answer(partial(_build, ()), found.header)
     reply = yield Run(read_script("problems"), (source.keys.meta, source.keys.problems), (path,))
     header = Header(reply[0]).require_ready(source.where)
-    entries = map(decode_problem, reply[1][::2], reply[1][1::2])
-    known = sorted((one for one in entries if one is not None), key=lambda one: one.path)
+    entries = sorted(
+        zip(reply[1][::2], reply[1][1::2], strict=True), key=lambda entry: decode_name(entry[0])
+    )
+    decoded = (decode_problem(path, raw) for path, raw in entries)
+    known = (problem for problem in decoded if problem is not None)
     return Answer(partial(_build, tuple(islice(known, limit))), header)
 
 
