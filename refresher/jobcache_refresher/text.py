@@ -10,6 +10,7 @@ def shown(path: bytes) -> str:
 
 def shown_text(text: str, longest: int) -> str:
     """Text of others in one line of printable characters, cut to so many."""
+    text = text[: longest + 1]  # most of it may be of no use
     if not text.isprintable():
         text = "".join(
             one if one.isprintable() else one.encode("unicode_escape").decode() for one in text

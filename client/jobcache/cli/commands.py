@@ -303,9 +303,12 @@ def _shown(job: JobId) -> str:
 
 
 def _absent(job: JobId, problems: Iterable[Problem] = ()) -> int:
-    complain("jobcache", f"no such job: {_shown(job)}")
-    for problem in problems:
-        complain("jobcache", f"{problem.path}: {show_problem(problem)}")
+    names = _shown(job)
+    why = "; ".join(
+        show_problem(one) if one.path == names else f"{one.path}: {show_problem(one)}"
+        for one in problems
+    )
+    complain("jobcache", f"no such job: {names}" + (f": {why}" if why else ""))
     return Exit.FAILED
 
 
