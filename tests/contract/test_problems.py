@@ -269,7 +269,7 @@ def test_a_scan_without_news_writes_no_problem(
     assert written == ["complete"]
     mend(spoilt.status_dir, BAD[0])
     spoilt.refresh()
-    assert written.count("hold") == 1
+    assert written.count("set_fields") == 1
 
 
 def test_a_write_whose_reply_was_lost_is_made_whole(
@@ -279,7 +279,7 @@ def test_a_write_whose_reply_was_lost_is_made_whole(
 
     def lost(self: Store, script: str, *rest: Any) -> Any:
         reply = write(self, script, *rest)
-        if script == "hold":
+        if script == "set_fields":
             raise LostError("lost")
         return reply
 

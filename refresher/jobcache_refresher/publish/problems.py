@@ -27,7 +27,7 @@ class PublishedProblems:
         self._server = server
         self._store = store
         self._key = keys.problems
-        self._held: Mapping[bytes, bytes] = {}
+        self._known: Mapping[bytes, bytes] = {}
         """What Redis holds, as far as is known."""
 
     def read(self) -> Mapping[bytes, bytes]:
@@ -36,8 +36,8 @@ class PublishedProblems:
             flat = self._server.ask(b"HGETALL", self._key)
         except ResponseError:  # of a wrong type
             flat = ()
-        self._held = dict(zip(flat[::2], flat[1::2], strict=True))
-        return self._held
+        self._known = dict(zip(flat[::2], flat[1::2], strict=True))
+        return self._known
 
     def write(self, wanted: Mapping[bytes, bytes]) -> None:
         """Have Redis hold this and nothing else.
@@ -45,16 +45,18 @@ class PublishedProblems:
         Raises:
             FencedError, EpochError: the cache is no longer this refresher's, or no longer the one it knew.
         """
-        held, self._held = self._held, {}  # until all is known to be written
-        if self._count() != len(held):
+        known, self._known = self._known, {}  # until it is known that all was written
+        if self._count() != len(known):
             self._store.write("clear", (), (self._key,))
-            held = {}
-        changed = [pair for pair in wanted.items() if held.get(pair[0]) != pair[1]]
+            known = {}
+        changed = [pair for pair in wanted.items() if known.get(pair[0]) != pair[1]]
         for some in steps(changed, PATHS_PER_STEP):
-            self._store.write("hold", (self._key,), (0, *(part for pair in some for part in pair)))
-        for paths in steps(held.keys() - wanted.keys(), PATHS_PER_STEP):
-            self._store.write("hold", (self._key,), (len(paths), *paths))
-        self._held = wanted
+            self._store.write(
+                "set_fields", (self._key,), (0, *(part for pair in some for part in pair))
+            )
+        for paths in steps(known.keys() - wanted.keys(), PATHS_PER_STEP):
+            self._store.write("set_fields", (self._key,), (len(paths), *paths))
+        self._known = wanted
 
     def _count(self) -> int | None:
         """How many paths Redis holds; None when the key is of a wrong type."""
