@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as LostError
 
-from jobcache import CacheNotReady, JobCache, Problem
-from jobcache.schema.problems import PROBLEMS_CAP
+from jobcache import CacheNotReady, CacheUnavailable, JobCache, Problem
+from jobcache.schema.problems import PROBLEMS_CAP, encode_problem
+from jobcache_refresher.publish.problems import PublishedProblems
 from jobcache_refresher.publish.store import Store
 from jobcache_refresher.scan.scope import Scope
 from tests.harness import Rig
@@ -142,10 +143,21 @@ def test_problems_of_both_clients_are_the_same(spoilt: Rig) -> None:
 
 
 def test_problems_are_the_callers_own(spoilt: Rig) -> None:
-    cache = JobCache(spoilt.url, namespace=spoilt.namespace, stale_if_error=60)
-    first = cache.problems()
-    first[0].reason = "changed"
+    is_away = False
+
+    def interrupt(_: object, __: object) -> None:
+        if is_away:
+            raise CacheUnavailable("away")
+
+    cache = JobCache(
+        spoilt.url, namespace=spoilt.namespace, stale_if_error=60, on_exchange=interrupt
+    )
+    cache.problems()[0].reason = "changed"
+    is_away = True
+    cache.problems()[0].reason = "changed"
     assert cache.problems()[0].reason == REASON
+    assert cache.last_freshness is not None
+    assert cache.last_freshness.last_good
     cache.close()
 
 
@@ -292,6 +304,27 @@ def test_a_write_whose_reply_was_lost_is_made_whole(
     spoilt.refresh()
     assert paths(spoilt.cache.problems()) == ALL
     assert len(held(spoilt, server)) == len(ALL)
+
+
+def test_a_change_whose_reply_was_lost_is_not_taken_for_written(
+    rig: Rig, server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = rig.refresher.engine
+    published = PublishedProblems(engine.server, engine.store, engine.keys)
+    one, other = ({b"p/g": encode_problem(reason, 1.0)} for reason in ("one", "other"))
+    published.write(one)
+    write = Store.write
+
+    def lost(*args: Any) -> Any:
+        write(*args)
+        raise LostError("lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write", lost)
+        with pytest.raises(LostError):
+            published.write(other)
+    published.write(one)
+    assert held(rig, server)[b"p/g"]["reason"] == "one"
 
 
 def test_more_than_the_cap_are_counted_and_directories_come_first(
