@@ -27,6 +27,7 @@ from jobcache.models import (
     JobMetadata,
     JobPage,
     JobStatus,
+    Problem,
     ProjectSummary,
 )
 
@@ -48,6 +49,7 @@ __all__ = [
     "JobMetadata",
     "JobPage",
     "JobStatus",
+    "Problem",
     "ProjectSummary",
     "SchemaMismatch",
 ]

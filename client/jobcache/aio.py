@@ -15,9 +15,10 @@ from jobcache.models import (
     JobMetadata,
     JobPage,
     JobStatus,
+    Problem,
     ProjectSummary,
 )
-from jobcache.queries import changes, freshness, job, listing, running, totals, writes
+from jobcache.queries import changes, freshness, job, listing, problems, running, totals, writes
 from jobcache.queries.answer import Answer, Reader
 from jobcache.queries.query import Query
 from jobcache.transport.aiopool import AsyncPool
@@ -149,6 +150,10 @@ class AsyncJobCache(Client[_Connected]):
     async def counts(self) -> JobCounts:
         """See ``JobCache.counts``."""
         return await self._read(totals.counts)
+
+    async def problems(self, prefix: str | None = None, limit: int | None = 100) -> list[Problem]:
+        """See ``JobCache.problems``."""
+        return await self._read(problems.problems, prefix, limit)
 
     # Freshness
 

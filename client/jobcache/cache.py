@@ -16,9 +16,10 @@ from jobcache.models import (
     JobMetadata,
     JobPage,
     JobStatus,
+    Problem,
     ProjectSummary,
 )
-from jobcache.queries import changes, freshness, job, listing, running, totals, writes
+from jobcache.queries import changes, freshness, job, listing, problems, running, totals, writes
 from jobcache.queries.answer import Answer, Reader
 from jobcache.queries.query import Query
 from jobcache.transport.attempt import FAILURES
@@ -185,6 +186,20 @@ class JobCache(Client[_Connected]):
     def counts(self) -> JobCounts:
         """Totals by status."""
         return self._read(totals.counts)
+
+    def problems(self, prefix: str | None = None, limit: int | None = 100) -> list[Problem]:
+        """Why runs are missing: paths that the refresher should read and does not, by path.
+
+        Args:
+            prefix: a path such as ``p/g/n/r``, or the first of its names, such as ``p/g``. Tells of the path itself, of
+                what lies below it, and of the directories above it, since they hide what lies below them. Empty text
+                and None are all.
+            limit: at most that many; None for all that are kept, which is 1,000. ``counts().problems`` is exact.
+
+        Raises:
+            ValueError: a negative limit.
+        """
+        return self._read(problems.problems, prefix, limit)
 
     # Freshness
 

@@ -128,6 +128,8 @@ class JobCounts(BaseModel):
     stale: int = 0
     active_chips: int = 0
     """Chips of the fresh running jobs."""
+    problems: int = 0
+    """Paths that the refresher should read and does not; ``problems()`` names them."""
 
 
 class DashboardStats(JobCounts):
@@ -178,6 +180,20 @@ class JobPage(BaseModel):
     cursor: str | None
     """Pass it on to get the next page; None after the last one."""
     freshness: Freshness
+
+
+class Problem(BaseModel):
+    """A path in the status directory that should be read and is not, or not as it stands there.
+
+    What was last read well of a run stays in the cache: ``get_job`` tells whether there is anything.
+    """
+
+    path: str
+    """Below the status directory: of a run, or of a directory above the runs."""
+    reason: str
+    """Why, in one line for people."""
+    since: datetime
+    """When a scan first saw it, by the server's clock, whatever the reason was then."""
 
 
 class ChangeKind(str, Enum):  # noqa: UP042 - as JobStatus

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from redis.exceptions import RedisError
 
@@ -10,6 +11,8 @@ from jobcache.models import CacheState
 from jobcache.schema import meta
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.overdue import NextScan
+from jobcache_refresher.problems import ProblemBook
+from jobcache_refresher.publish.problems import PublishedProblems
 from jobcache_refresher.publish.server import EpochError, FencedError
 from jobcache_refresher.publish.store import ScanStart, Store
 from jobcache_refresher.scan.scope import Scope
@@ -28,6 +31,7 @@ class Announcer:
     Args:
         settings: what is told of them.
         store: where it is written.
+        published_problems: where problems are written.
         status: why the cache is degraded, if it is.
         next_scan: when the next scan should be complete.
         holder: the name of this process.
@@ -38,6 +42,7 @@ class Announcer:
         self,
         settings: Settings,
         store: Store,
+        published_problems: PublishedProblems,
         status: Status,
         next_scan: NextScan,
         holder: str,
@@ -45,6 +50,9 @@ class Announcer:
     ) -> None:
         self._stale_after = settings.stale_after
         self._store = store
+        self._published_problems = published_problems
+        self.problems = ProblemBook()
+        """What is not read of the tree."""
         self._status = status
         self._next_scan = next_scan
         self._clock = clock
@@ -106,6 +114,15 @@ class Announcer:
         except (RedisError, OSError, FencedError, EpochError) as error:
             log.debug("progress was not reported: %s", str(error))
 
+    def adopt_problems(self) -> None:
+        """Take over the problems that Redis tells of."""
+        self.problems.adopt(self._published_problems.read())
+
+    def note_problems(self, found: Iterable[tuple[bytes, str]], start: ScanStart) -> None:
+        """A scan is about to complete that found all these problems, each a path with a reason."""
+        self.problems.note(found, start.now)
+        self._status.problems = len(self.problems)
+
     def complete(self, start: ScanStart, fields: dict[str, str]) -> float:
         """Declare a scan complete; returns when, in epoch seconds of the server.
 
@@ -113,6 +130,7 @@ class Announcer:
             start: where the cache stood when the scan began.
             fields: what it found.
         """
+        self._published_problems.write(self.problems.told)
         reason = self._status.degraded
         state = CacheState.DEGRADED if reason else CacheState.READY
         completed_at = self._store.complete(
@@ -121,6 +139,7 @@ class Announcer:
             {
                 **self._description,
                 **fields,
+                meta.PROBLEMS: str(len(self.problems)),
                 meta.OVERDUE_AFTER: f"{self._next_scan.bound:.3f}",
                 meta.STATE: state.value,
                 meta.REASON: reason,

@@ -115,6 +115,7 @@ class Cycle:
         self._auditor.begin()
         self._next_scan.expect()
         self.remember(records, snapshot)
+        self._announcer.adopt_problems()
         self._position = self.request_position().decode()
         # Readers follow an epoch that was complete once: what is new to this refresher is news to them.
         self._completed_at = self._store.number(meta.COMPLETED_AT)
@@ -349,6 +350,8 @@ class Cycle:
 
     def _complete_scan(self, start: ScanStart, scan: Scan, held: int, seconds: float) -> None:
         self._status.say("; ".join(self._reasons(scan, held)))
+        found = self._scanner.snapshot.problems(self._announcer.problems)
+        self._announcer.note_problems(found, start)
         # The stream may have begun anew: then whoever asks next must not be told that it was seen to.
         self._position = self._inspector.known_request(self._position.encode()).decode()
         self._next_scan.note_duration(seconds)

@@ -16,6 +16,7 @@ from jobcache_refresher.overdue import NextScan
 from jobcache_refresher.publish.deleter import Deleter
 from jobcache_refresher.publish.follower import Follower
 from jobcache_refresher.publish.lease import Lease
+from jobcache_refresher.publish.problems import PublishedProblems
 from jobcache_refresher.publish.server import Server
 from jobcache_refresher.publish.store import Store
 from jobcache_refresher.scan.recalled import RecalledTree
@@ -77,7 +78,15 @@ class Engine:
         )
         self._on_progress = on_progress
         self.next_scan = NextScan(settings.poll_interval, clock)
-        self.announcer = Announcer(settings, self.store, self.status, self.next_scan, holder, clock)
+        self.announcer = Announcer(
+            settings,
+            self.store,
+            PublishedProblems(self.server, self.store, self.keys),
+            self.status,
+            self.next_scan,
+            holder,
+            clock,
+        )
         self.ledger = Ledger()
         self.deleter = Deleter(self.store, wake)
         self.work = WorkQueue(

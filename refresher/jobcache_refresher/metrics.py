@@ -37,6 +37,11 @@ class StatusCollector(Collector):
         of_last_scan = [
             ("jobs", "jobs published", status.jobs),
             ("errors", "directories and files that cannot be read, or not as a job", status.errors),
+            (
+                "problems",
+                "paths that should be read and are not: see 'jobcache problems'",
+                status.problems,
+            ),
             ("held_deletions", "deletions that wait for an operator", status.held),
             ("scan_seconds", "length of the last completed scan", status.scan_seconds),
             (

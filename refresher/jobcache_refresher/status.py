@@ -24,9 +24,11 @@ class Status:
     overdue: bool = False
     """Whether it leads, and a scan should have completed by now."""
     jobs: int = 0
-    """This and the next four are of the last scan that it completed since it leads."""
+    """This and the next five are of the last scan that it completed since it leads."""
     errors: int = 0
     """Directories and files that cannot be read, or not as a job."""
+    problems: int = 0
+    """Paths that should be read and are not, or not as they stand."""
     held: int = 0
     """Deletions that wait for an operator."""
     scan_seconds: float = 0.0
@@ -44,7 +46,7 @@ class Status:
 
     def forget_scan(self) -> None:
         """Another refresher leads, or may have: the last scan is of the past."""
-        self.jobs = self.errors = self.held = 0
+        self.jobs = self.errors = self.problems = self.held = 0
         self.scan_seconds = self.completed_at = 0.0
 
     def say(self, degraded: str) -> None:

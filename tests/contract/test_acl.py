@@ -179,6 +179,7 @@ class TestWhatTheCodeNeeds:
                 assert_agrees(rig)
                 assert rig.cache.meta()["state"] == "ready"
                 assert list(rig.cache.changes(wait=0)) == []
+                assert rig.cache.problems() == []
                 write_run(status_dir, RUNS[0], status="completed")
                 rig.settle()
                 assert_agrees(rig)
@@ -251,7 +252,7 @@ class TestWhatTheCodeNeeds:
             status_dir, url=url_of(guarded, WRITER), namespace=namespace, poll_interval=0.2
         ):
             for user in USERS:
-                for words in (["ls"], ["info"], ["get", *RUNS[0]], ["doctor"]):
+                for words in (["ls"], ["info"], ["get", *RUNS[0]], ["problems"], ["doctor"]):
                     done = run(JOBCACHE, *words, *target, url_of(guarded, user))
                     assert done.returncode == 0, (user, done)
                 done = run(

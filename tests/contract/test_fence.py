@@ -10,6 +10,7 @@ from redis import Redis
 
 from jobcache_refresher.engine import Engine
 from jobcache_refresher.publish.diff import Operation, put
+from jobcache_refresher.publish.problems import PublishedProblems
 from jobcache_refresher.publish.server import EpochError, FencedError
 from jobcache_refresher.publish.store import ScanStart
 from tests.harness import Rig
@@ -35,6 +36,9 @@ WRITES: dict[str, Callable[[Engine], object]] = {
     "delete": lambda engine: engine.store.delete(PATH, b"1-0"),
     "clear": lambda engine: engine.inspector.drop([b"jobs"]),
     "prune": lambda engine: engine.inspector.prune([(b"jobs", PATH)]),
+    "set_fields": lambda engine: PublishedProblems(engine.server, engine.store, engine.keys).write(
+        {PATH: b"{}"}
+    ),
     "recount": lambda engine: engine.inspector.recount(),
     "inspect": lambda engine: engine.inspector.inspect(indexes=[b"jobs"]),
 }

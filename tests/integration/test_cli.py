@@ -93,6 +93,7 @@ def test_info_tells_what_the_cache_holds(filled: Rig) -> None:
         "preempted": 0,
         "unknown": 0,
         "active_chips": 8,
+        "problems": 0,
     }
     shown = jobcache(filled, "info").stdout
     assert re.search(r"^state +ready$", shown, re.MULTILINE)

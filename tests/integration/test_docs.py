@@ -48,6 +48,8 @@ def fill(rig: Rig) -> None:
     rig.refresh()
     write_run(rig.status_dir, RUN, status="failed")
     write_run(rig.status_dir, ("vision", "vit", "large", "1"), last_heartbeat="2026-02-04T09:44:35")
+    no_file = rig.status_dir / "vision/vit/large/2/metadata.json"
+    no_file.mkdir(parents=True, exist_ok=True)
     rig.refresh()
     rig.cache.refresh()
 

@@ -153,6 +153,7 @@ class TestAnswers:
             "/api/jobs/{project}/{group}/{name}/{run_id}",
             "/api/projects",
             "/api/dashboard/stats",
+            "/api/problems",
             "/api/health",
         }
 

@@ -172,6 +172,7 @@ def test_every_kind_of_key_is_told_apart() -> None:
         "changes": "changes",
         "requests": "requests",
         "tombstones": "tombstones",
+        "problems": "problems",
         "release": "release",
     }
 

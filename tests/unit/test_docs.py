@@ -11,7 +11,7 @@ import click
 import pytest
 
 import jobcache
-from jobcache import AsyncJobCache, CacheState, Freshness, JobCache, JobMetadata
+from jobcache import AsyncJobCache, CacheState, Freshness, JobCache, JobMetadata, Problem
 from jobcache.cli import Exit
 from jobcache.cli.commands import root as client_program
 from jobcache.schema.job import CHIPS, FINGERPRINT, JOB_FIELDS, REV
@@ -183,7 +183,7 @@ def test_the_tables_of_states() -> None:
 
 def test_the_tables_of_models() -> None:
     queries = DOCS["queries.md"]
-    for heading, model in (("A job", JobMetadata), ("Freshness", Freshness)):
+    for heading, model in (("A job", JobMetadata), ("Problems", Problem), ("Freshness", Freshness)):
         rows = [name for row in queries.table(heading) for name in named(row[0])]
         assert set(rows) == set(model.model_fields), heading
 

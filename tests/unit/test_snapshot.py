@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from jobcache_refresher.scan.snapshot import ROOT, Snapshot, join
+from jobcache_refresher.scan.snapshot import PASSING_LOOKS, ROOT, Snapshot, join
 
 RUNS = (b"p/g/n/r1", b"p/g/n/r2", b"p/g/other/r1", b"q/g/n/r1")
 
@@ -150,3 +150,16 @@ def test_a_run_that_is_forgotten_is_no_longer_outdated(snapshot: Snapshot) -> No
     snapshot.outdated.update(RUNS)
     snapshot.forget(RUNS[0])
     assert snapshot.outdated == set(RUNS[1:])
+
+
+@pytest.mark.parametrize(
+    ("troubled", "known", "told"),
+    [(1, (), False), (3, (), False), (1, (RUNS[0],), True), (PASSING_LOOKS, (), True)],
+    ids=["just written", "still", "known before a restart", "for too long"],
+)
+def test_trouble_that_may_pass_is_no_problem_unless_it_was_one(
+    snapshot: Snapshot, troubled: int, known: tuple[bytes, ...], told: bool
+) -> None:
+    run = snapshot.runs[RUNS[0]]
+    run.trouble, run.troubled = "empty", troubled
+    assert dict(snapshot.problems(known)) == ({RUNS[0]: "empty"} if told else {})

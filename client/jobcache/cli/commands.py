@@ -13,11 +13,12 @@ from jobcache.cache import JobCache
 from jobcache.cli import EXIT_CODES, Exit, complain, emit, printable
 from jobcache.cli.checkup import checkup_document, show_checkup
 from jobcache.cli.connection import Connection, connection_options, pass_connection
+from jobcache.cli.problems import problems, show_problem
 from jobcache.cli.tables import JobTable, show_age, show_facts, show_job
 from jobcache.errors import CacheNotReady
 from jobcache.ids import JobId, decode_name
 from jobcache.jsontext import dumps_for_web
-from jobcache.models import DashboardStats, Freshness, JobMetadata, JobStatus
+from jobcache.models import DashboardStats, Freshness, JobMetadata, JobStatus, Problem
 from jobcache.queries.fetch import CHUNK
 from jobcache.schema import meta as fields
 from jobcache.transport.endpoint import Endpoint
@@ -128,6 +129,9 @@ def doctor(connection: Connection, repair: bool, timeout: float) -> int:
     return Exit.FAILED if report.findings else Exit.OK
 
 
+root.add_command(problems)
+
+
 # Jobs
 
 
@@ -181,10 +185,10 @@ def get(connection: Connection, job: tuple[str, ...]) -> int:
 
     JOB is PROJECT/GROUP/NAME/RUN_ID, or the four names apart.
     """
-    names = _job_id(job)
-    found = connection.cache().get_job(*names)
+    names, cache = _job_id(job), connection.cache()
+    found = cache.get_job(*names)
     if found is None:
-        return _absent(names)
+        return _absent(names, cache.problems(_shown(names)))
     connection.show(_job_document(found), lambda screen: show_job(found, screen))
     return Exit.OK
 
@@ -298,8 +302,13 @@ def _shown(job: JobId) -> str:
     return decode_name(job.path)
 
 
-def _absent(job: JobId) -> int:
-    complain("jobcache", f"no such job: {_shown(job)}")
+def _absent(job: JobId, problems: Iterable[Problem] = ()) -> int:
+    names = _shown(job)
+    why = "; ".join(
+        show_problem(one) if one.path == names else f"{one.path}: {show_problem(one)}"
+        for one in problems
+    )
+    complain("jobcache", f"no such job: {names}" + (f": {why}" if why else ""))
     return Exit.FAILED
 
 
@@ -335,6 +344,7 @@ def _info(
         "refresher": meta.get(fields.REFRESHER),
         "scan_seconds": _number(meta, fields.SCAN_SECONDS),
         "errors": _number(meta, fields.ERRORS),
+        "problems": _number(meta, fields.PROBLEMS),
         "held": _number(meta, fields.HELD),
         "reread": _number(meta, fields.REREAD),
         "scanned": _number(meta, fields.SCANNED),
@@ -372,6 +382,8 @@ def _info_lines(document: dict[str, Any], fresh: Freshness) -> dict[str, str]:
         lines["errors"] = f"{document['errors']} files or directories could not be read"
     if document["reread"]:
         lines["reading anew"] = f"{document['reread']} runs wait for it"
+    if document["problems"]:
+        lines["problems"] = f"{document['problems']} (jobcache problems)"
     if document["counts"] is not None:
         lines |= _count_lines(document["counts"], document["projects"])
     return lines

@@ -95,7 +95,8 @@ def _read(reply: Sequence[Any]) -> _Summary:
         for name, totals, groups in reply[3]
     ]
     projects.sort(key=lambda project: project.counts["name"])
-    return _Summary({**_by_status(reply[2]), "active_chips": read_int(reply[1]) or 0}, projects)
+    beside = {"active_chips": read_int(reply[1]) or 0, "problems": read_int(reply[4]) or 0}
+    return _Summary({**_by_status(reply[2]), **beside}, projects)
 
 
 def _by_status(totals: Sequence[int]) -> dict[str, int]:

@@ -54,6 +54,7 @@ KEY_TABLE = (
     KeyRow("changes", "stream", "the change feed, capped"),
     KeyRow("requests", "stream", "what clients ask of the refresher, capped"),
     KeyRow("tombstones", "zset", "ids that a client deleted, by the generation of the deletion"),
+    KeyRow("problems", "hash", "paths that should be read and are not, each with a JSON; capped"),
 )
 
 
@@ -104,6 +105,7 @@ class Keys:
         self.changes = self.full(b"changes")
         self.requests = self.full(b"requests")
         self.tombstones = self.full(b"tombstones")
+        self.problems = self.full(b"problems")
         self.jobs = self.full(JOBS)
         self.running = self.full(RUNNING)
         self.projects = self.full(PROJECTS)

@@ -40,6 +40,7 @@ STALE_AFTER = "stale_after"
 ACTIVE_CHIPS = "active_chips"
 JOBS = "jobs"
 ERRORS = "errors"
+PROBLEMS = "problems"
 HELD = "held"
 REREAD = "reread"
 EXAMINED = "examined"
@@ -137,6 +138,12 @@ FIELDS = (
         "refresher, when a scan completes",
         "files and directories",
         "how many could not be read, or not as a job",
+    ),
+    MetaField(
+        PROBLEMS,
+        "refresher, when a scan completes",
+        "paths",
+        "how many should be read and are not; the hash `problems` holds at most 1,000 of them",
     ),
     MetaField(
         HELD, "refresher, when a scan completes", "jobs", "deletions that wait for an operator"

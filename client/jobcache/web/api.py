@@ -37,6 +37,7 @@ ENDPOINTS = {
     "/api/jobs/{project}/{group}/{name}/{run_id}": "one run",
     "/api/projects": "",
     "/api/dashboard/stats": "",
+    "/api/problems": "prefix= limit=100",
     "/api/health": "200 when ready or degraded, else 503",
 }
 """What ``GET /`` lists: the paths, and the parameters of each with their defaults."""
@@ -65,6 +66,7 @@ class JobApi:
             "/api/jobs/{project}/{group}/{name}/{run_id}": self.job,
             "/api/projects": self.projects,
             "/api/dashboard/stats": self.stats,
+            "/api/problems": self.problems,
         }
         self._http = Starlette(
             routes=[Route(path, endpoint) for path, endpoint in routes.items()],
@@ -182,6 +184,12 @@ class JobApi:
     async def stats(self, _: Request) -> Response:
         """Totals of everything and of each project."""
         return self._answer((await self._cache.get_dashboard_stats()).model_dump())
+
+    async def problems(self, request: Request) -> Response:
+        """What the refresher should read and does not, by path."""
+        query = Query(request)
+        found = await self._cache.problems(query.text("prefix"), query.count("limit", 100))
+        return self._listing({"problems": [json_fields(problem) for problem in found]})
 
     @property
     def _fresh(self) -> Freshness:

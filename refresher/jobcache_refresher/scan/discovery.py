@@ -135,8 +135,6 @@ class Discovery:
                 errors += 1
                 if isinstance(listing, OtherDeviceError):
                     self.volumes.add(directory.path)
-                else:
-                    log.warning("%s: %s", shown(directory.path), listing.strerror or listing)
             else:
                 errors += self._absorb(directory, listing, listed_at)
                 interval = self._schedule.listing_interval(directory.depth, directory.path)
@@ -180,12 +178,6 @@ class Discovery:
         directory.mtime_ns = listing.mtime_ns
         long_ago = listing.mtime_ns / 1e9 + self._settle < listed_at
         directory.racy = not long_ago or bool(listing.unknown)
-        if listing.unknown:
-            log.warning(
-                "%s: %d names in it cannot be looked at",
-                shown(directory.path),
-                len(listing.unknown),
-            )
         return len(listing.unknown)
 
     def _miss(self, directory: KnownDirectory, names: Set[bytes]) -> None:

@@ -6,7 +6,6 @@ Every error keeps what is known of the path it struck, is counted, and stops not
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -33,6 +32,7 @@ from jobcache_refresher.scan.snapshot import (
     APART,
     CONFIRMATIONS,
     NEVER,
+    PASSING_LOOKS,
     KnownDirectory,
     KnownRun,
     Snapshot,
@@ -40,13 +40,7 @@ from jobcache_refresher.scan.snapshot import (
 )
 from jobcache_refresher.scan.tree import Tree
 from jobcache_refresher.settings import Settings
-from jobcache_refresher.text import shown
 from jobcache_refresher.workers import Workers
-
-log = logging.getLogger(__name__)
-
-PASSING_LOOKS = 4
-"""Looks in a row, two a scan, that find a file in the middle of being written before that is reported."""
 
 READINGS_AT_ONCE = 50
 """Runs that are read before they are passed on."""
@@ -321,10 +315,7 @@ class Scanner:
     def _note_trouble(self, run: KnownRun, trouble: Trouble, now: float) -> None:
         if run.troubled == 0:
             run.changed_at = now
-        run.troubled += 1
-        # A file caught while it is written is nothing to report, unless it stays so.
-        if run.troubled == (PASSING_LOOKS if trouble.passing else 1):
-            log.warning("%s: %s", shown(run.path), trouble.reason)
+        run.troubled = run.troubled + 1 if trouble.passing else PASSING_LOOKS
         run.trouble = trouble.reason
 
     def _note_reading(self, run: KnownRun, reading: Reading) -> None:

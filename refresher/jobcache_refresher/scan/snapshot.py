@@ -6,7 +6,7 @@ Pure bookkeeping, filled from the filesystem by ``discovery`` and ``reading``. W
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -22,6 +22,9 @@ CONFIRMATIONS = 2
 
 APART = 0.04
 """Seconds that two observations must lie apart; what points at a path may come twice at once."""
+
+PASSING_LOOKS = 4
+"""Looks in a row, two a scan, that find a file in the middle of being written before that is a problem."""
 
 NEVER = float("-inf")
 
@@ -82,7 +85,7 @@ class KnownRun:
     remark: str | None = None
     """What was not taken as it is written when it was read well; None if all was."""
     troubled: int = 0
-    """How many looks in a row could not read it."""
+    """How many looks in a row could not read it; at least ``PASSING_LOOKS`` if that will not pass by itself."""
     file_missed: int = 0
     """How many whole listings of its directory in a row lacked the file."""
     missed_at: float = NEVER
@@ -94,6 +97,11 @@ class KnownRun:
     """Monotonic time since which looking at the log has told nothing new; the start if it never was."""
     log_at: float = NEVER
     """Monotonic time from which the log is looked at again."""
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether its trouble is new and may be over at the next look: it was caught while it was written."""
+        return 0 < self.troubled < PASSING_LOOKS
 
     def is_live(self, fresh_since: float) -> bool:
         """Whether it says ``running`` and its heartbeat is fresh: it is expected to change."""
@@ -201,8 +209,12 @@ class Snapshot:
         directory = self.directories.get(path)
         return {name for name, missed in directory.children.items() if missed} if directory else ()
 
-    def problems(self) -> Iterator[tuple[bytes, str]]:
-        """Every path that is not read as it should be, with the reason; nothing of what is gone."""
+    def problems(self, known: Container[bytes] = ()) -> Iterator[tuple[bytes, str]]:
+        """Every path that is not read as it should be, with the reason; nothing of what is gone.
+
+        Trouble that may pass is no problem, unless the path is among the ``known`` problems: those of a refresher that
+        has looked at it once since it started.
+        """
         for directory in self.directories.values():
             if directory.trouble is not None and not self.is_gone(directory.path):
                 yield directory.path, directory.trouble
@@ -210,7 +222,9 @@ class Snapshot:
                 yield join(directory.path, name), reason
         for run in self.runs.values():
             told = run.trouble or run.remark
-            if told is not None and not self.is_gone(run.path):
+            if told is None or self.is_gone(run.path):
+                continue
+            if run.trouble is None or not run.may_pass or run.path in known:
                 yield run.path, told
 
     def is_gone(self, path: bytes) -> bool:

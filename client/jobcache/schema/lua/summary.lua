@@ -3,8 +3,8 @@
 -- ARGV: epoch and generation in which the reader was answered last, if it still knows that answer; parts of key names:
 --   of a project's index, of its index of running jobs, of its list of groups, and what stands between a project's
 --   index and a status; then the statuses.
--- Returns: {header, active chips, totals, {name, totals, groups} for each project}; totals are that of all jobs, of
---   the fresh running ones, then one for each status; the header alone where the reader knows the rest.
+-- Returns: {header, active chips, totals, {name, totals, groups} for each project, problems}; totals are that of all
+--   jobs, of the fresh running ones, then one for each status; the header alone where the reader knows the rest.
 
 local head = header(KEYS[1])
 if is_known(head, ARGV[1], ARGV[2]) then
@@ -41,4 +41,5 @@ for i, name in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
     projects[i] = {name, counts, redis.call('ZRANGE', groups_prefix .. name, 0, -1)}
 end
 
-return {head, redis.call('HGET', KEYS[1], META.active_chips), totals, projects}
+local beside = redis.call('HMGET', KEYS[1], META.active_chips, META.problems)
+return {head, beside[1], totals, projects, beside[2]}
