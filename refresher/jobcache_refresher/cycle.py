@@ -215,6 +215,7 @@ class Cycle:
         # After the scan began: a tombstone from before is known now, and need not be kept when it completes.
         for path in self._deleter.take():
             self._ledger.mark_conflict(path)
+            self._policy.note_asked(path)
         self._resolve_conflicts()
 
     def _scan(self, item: WorkItem, start: ScanStart) -> Scan:

@@ -9,8 +9,8 @@ that shows too little:
    of them is deleted until an operator releases them, or they are back. Jobs that were missed only once count as well,
    since jobs that vanish at once may be noticed in two scans. So do the jobs that were deleted within the last hour
    (``WINDOW``): a mass deletion may come in waves. A new job makes good for the oldest of these, so a tree in which
-   jobs come and go does not count as one that shrinks. What clients ask to delete never counts, and a release begins
-   the hour anew.
+   jobs come and go does not count as one that shrinks. What clients ask to delete does not count, also if a scan was
+   faster than the client. A release begins the hour anew.
 3. **A hold is of those jobs.** It goes on when a part of them came back. If whole projects and groups are more than
    the limit by themselves, single runs and names that vanish beside them are not held. While a hold is in force,
    single runs and names may go as before, up to ``hold_minimum`` within the hour; a project or group that vanishes
@@ -104,6 +104,10 @@ class DeletionPolicy:
     def note_new(self, path: bytes, met_at: float) -> None:
         """A job was published where none was, by a scan that began at a monotonic time."""
         self._moves.note_new(path, met_at)
+
+    def note_asked(self, path: bytes) -> None:
+        """A client asked to delete a job: it does not count as vanished."""
+        self._deleted.pop(path, None)
 
     def decide(
         self,

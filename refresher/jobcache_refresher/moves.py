@@ -61,6 +61,8 @@ class Moves:
         """New runs that are in nobody's place yet, each with the monotonic time when the scan began that met it."""
         self._noted: set[bytes] = set()
         """Runs that are new since ``find`` was last called."""
+        self._began = float("-inf")
+        """Monotonic time when the last scan began that looked at more than hints."""
         self._missing: set[bytes] = set()
         """Runs that were missing when everything was looked at last."""
         self._moved: set[bytes] = set()
@@ -86,7 +88,9 @@ class Moves:
             self._note_returns(self._missing - missing.keys() & records.keys(), began)
             self._missing = set(missing)
             self._moved &= missing.keys()
-            since = began - self._memory
+            # What the scan before this one met is remembered, however long that scan took.
+            since = self._began - self._memory
+            self._began = began
             self._met_at = {path: at for path, at in self._met_at.items() if at >= since}
         lost = [path for path in missing if path in records and path not in self._moved]
         self._match(lost, missing, records)

@@ -14,6 +14,7 @@ import pytest
 
 from jobcache import CacheState, JobCache
 from jobcache_refresher import Refresher
+from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.triggers.mounts import events_are_complete, fs_type_of
 from tests.harness import Rig
 from tests.servers import RunningServer
@@ -138,7 +139,6 @@ def test_a_project_was_copied_and_the_original_is_lost_held(
     with running(valkey, status_dir, namespace, mode) as cache:
         subprocess.run(["cp", how, status_dir / "old", status_dir / "copy"], check=True)
         wait_until(lambda: projects(cache) == {"old": JOBS, "copy": JOBS, "other": OTHERS})
-        wait_for_scans(cache, 1)
         (status_dir / "old").rename(status_dir.parent / "away")
         wait_until(lambda: cache.meta()["held"] == str(JOBS), cache.meta)
         wait_for_scans(cache)
@@ -192,16 +192,16 @@ def test_whatever_is_renamed_shows_at_once_and_leaves_a_poll_later(rig: Rig, wha
     assert counts(rig) == (JOBS + OTHERS, "0")
 
 
-def test_a_live_run_writes_on_while_its_project_is_renamed(rig: Rig) -> None:
+def test_a_run_is_begun_anew_while_its_project_is_renamed_it_is_another(rig: Rig) -> None:
     (rig.status_dir / "old").rename(rig.status_dir / "new")
     for number in range(0, JOBS, 3):
         write_run(rig.status_dir, some_run(number, "new"), status="failed", config={"n": number})
     rig.settle()
-    # Another job wrote there: its start time differs, as that of a run begun anew does.
+    # Start times differ.
     assert counts(rig) == (JOBS + OTHERS + JOBS // 3, str(JOBS // 3))
 
 
-def test_a_beat_between_rename_and_scan(rig: Rig) -> None:
+def test_a_run_beats_between_rename_and_scan_it_has_moved(rig: Rig) -> None:
     (rig.status_dir / "old").rename(rig.status_dir / "new")
     for file in (rig.status_dir / "new").rglob("metadata.json"):
         file.write_text(file.read_text() + " ")
@@ -209,7 +209,7 @@ def test_a_beat_between_rename_and_scan(rig: Rig) -> None:
     assert counts(rig) == (JOBS + OTHERS, "0")
 
 
-def test_moved_between_filesystems(rig: Rig) -> None:
+def test_a_project_is_moved_between_filesystems_nothing_is_held(rig: Rig) -> None:
     """As ``mv`` does: copied with its times, then removed."""
     shutil.copytree(rig.status_dir / "old", rig.status_dir / "new")
     shutil.rmtree(rig.status_dir / "old")
@@ -217,7 +217,7 @@ def test_moved_between_filesystems(rig: Rig) -> None:
     assert counts(rig) == (JOBS + OTHERS, "0")
 
 
-def test_copied_without_times_and_removed_is_held(rig: Rig) -> None:
+def test_a_copy_has_new_times_and_the_original_is_removed_held(rig: Rig) -> None:
     shutil.copytree(rig.status_dir / "old", rig.status_dir / "new", copy_function=shutil.copyfile)
     for file in (rig.status_dir / "new").rglob("metadata.json"):
         os.utime(file, (1.0, 1.0))
@@ -226,12 +226,25 @@ def test_copied_without_times_and_removed_is_held(rig: Rig) -> None:
     assert counts(rig) == (JOBS * 2 + OTHERS, str(JOBS))
 
 
-def test_a_refresher_that_was_down_meanwhile(rig: Rig) -> None:
+def test_a_refresher_was_down_during_a_rename_nothing_is_held(rig: Rig) -> None:
     rig.__exit__()
     (rig.status_dir / "old").rename(rig.status_dir / "new")
     with Rig(rig.url, rig.status_dir, rig.namespace, hold_minimum=0, hold_fraction=0.001) as again:
         again.settle()
         assert counts(again) == (JOBS + OTHERS, "0")
+
+
+def test_a_dashboard_removes_run_after_run_and_says_so_late(
+    valkey: RunningServer, status_dir: Path, namespace: str
+) -> None:
+    with Rig(valkey.url, status_dir, namespace, hold_minimum=2, hold_fraction=0.001) as rig:
+        rig.refresh()
+        for number in range(10):
+            delete_run(status_dir, some_run(number))
+            rig.settle()
+            rig.cache.delete_job(*some_run(number))
+            rig.refresh(Scope.POLL)
+            assert counts(rig) == (JOBS + OTHERS - number - 1, "0")
 
 
 def test_a_new_leader_holds_on(rig: Rig) -> None:

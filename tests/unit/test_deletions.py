@@ -242,6 +242,15 @@ def test_deletions_part_has_moved_rest_counts() -> None:
     assert tree.scan() == (100, 100)
 
 
+def test_deletions_clients_asked_for_do_not_count() -> None:
+    tree = Tree(300)
+    for _ in range(5):
+        asked = tree.runs(50)
+        assert tree.wave(50) == (50, 0)
+        for path in asked:
+            tree.policy.note_asked(path)
+
+
 def test_deletions_of_one_run_fail_again_and_again_count_once() -> None:
     tree = Tree(300)
     for _ in range(5):

@@ -164,8 +164,16 @@ def test_moves_equal_runs_each_new_one_stands_for_one() -> None:
 def test_moves_new_run_is_old_news_forgotten() -> None:
     moves, records = Moves(MEMORY), {OLD: record(), NEW: record()}
     moves.note_new(NEW, MET)
-    find(moves, {}, records, began=MET + MEMORY + 1)
-    assert find(moves, {OLD: absence()}, records, began=MET + MEMORY + 2) == set()
+    for later in (0, MEMORY + 1, MEMORY + 2):
+        find(moves, {}, records, began=MET + later)
+    assert find(moves, {OLD: absence()}, records, began=MET + MEMORY + 3) == set()
+
+
+def test_moves_scan_took_longer_than_new_runs_are_remembered_moved() -> None:
+    moves, records = Moves(MEMORY), {OLD: record(), NEW: record()}
+    moves.note_new(NEW, MET)
+    find(moves, {}, records, began=MET)
+    assert find(moves, {OLD: absence()}, records, began=MET + 10 * MEMORY) == {OLD}
 
 
 def test_moves_new_runs_counted_once_without_those_that_moved() -> None:
