@@ -193,10 +193,8 @@ class DeletionPolicy:
         self._deleted = dict(recent[new:])
 
     def _note_deleted(self, paths: Sequence[bytes], now: float, *, saw_all: bool) -> None:
-        for path in paths:
-            # An attempt that fails is made again, and counts once.
-            self._deleted.pop(path, None)
-            self._deleted[path] = now
+        # By path: an attempt that fails is made again, and counts once.
+        self._deleted.update(dict.fromkeys(paths, now))
         if not saw_all:
             self._deleted_on_hints += len(paths)
 

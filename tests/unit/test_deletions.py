@@ -219,6 +219,8 @@ def test_deletions_hold_is_in_force_another_directory_joins(top: bytes) -> None:
     assert tree.scan() == (0, 400)
     tree.lose(tree.runs(5), top)
     assert tree.scan() == (0, 405)
+    assert tree.decision.hold is not None
+    assert tree.decision.hold.since == 5.0
 
 
 @pytest.mark.parametrize("place", [b"q/g/n/r%d", b"p/g/other/r%d", b"p/h/n/r%d"])
@@ -233,6 +235,18 @@ def test_deletions_runs_have_moved_neither_held_nor_counted(place: bytes) -> Non
     tree.lose([b"o/g/n/r%d" % number for number in range(60)])
     assert tree.scan() == (60, 0)  # a fifth of 300
     assert tree.wave(1) == (0, 1)
+
+
+@pytest.mark.parametrize(("lost", "expected"), [(60, (240, 0)), (61, (180, 61))])
+def test_deletions_runs_are_shown_twice_counted_once(lost: int, expected: tuple[int, int]) -> None:
+    tree = Tree(0)
+    tree.add([b"p/g/n/r%d" % number for number in range(180)], first=0)
+    tree.add([b"o/g/n/r%d" % number for number in range(120)], first=1000)
+    tree.scan()
+    tree.add([b"q/g/n/r%d" % number for number in range(180)], first=0)
+    lose_project(tree, 180)
+    tree.lose([b"o/g/n/r%d" % number for number in range(lost)])
+    assert tree.scan() == expected
 
 
 def test_deletions_part_has_moved_rest_counts() -> None:
