@@ -27,7 +27,7 @@ What was published before this refresher led, or while an epoch is built, is not
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from jobcache.schema.job import FINGERPRINT
@@ -92,8 +92,7 @@ class Moves:
             since = self._began - self._memory
             self._began = began
             self._met_at = {path: at for path, at in self._met_at.items() if at >= since}
-        lost = [path for path in missing if path in records and path not in self._moved]
-        self._match(lost, missing, records)
+        self._match([path for path in missing if path in records], missing, records)
         noted, self._noted = self._noted, set()
         return Found(self._moved & missing.keys(), len(noted & self._met_at.keys()))
 
@@ -105,35 +104,42 @@ class Moves:
     def _match(
         self, lost: Iterable[bytes], missing: Mapping[bytes, Absence], records: Records
     ) -> None:
-        if not self._met_at:
-            return
-        places = defaultdict(list)
-        for place in sorted(self._met_at, key=self._met_at.__getitem__):
-            if place in records and place not in missing:
-                for sign in _signs(place, records[place].fields):
-                    places[sign].append(place)
-        for path in lost:
-            for sign in _signs(path, records[path].fields):
-                if self._take_place(places.get(sign, []), missing[path].seen_at):
+        for sign_of in (_inode_sign, _file_sign):
+            lost = [path for path in lost if path not in self._moved]
+            if not lost or not self._met_at:
+                return
+            places = defaultdict(list)
+            for place in sorted(self._met_at, key=self._met_at.__getitem__):
+                if place in records and place not in missing:
+                    places[sign_of(place, records[place].fields)].append(place)
+            places.pop(None, None)  # of those, nothing can be told
+            for path in lost:
+                same = places.get(sign_of(path, records[path].fields), [])
+                if self._take_place(same, missing[path].seen_at):
                     self._moved.add(path)
-                    break
 
     def _take_place(self, places: list[bytes], seen_at: float) -> bool:
-        """Take the newest of some places, if it was met after the old place was seen; whether there was one."""
-        while places and places[-1] not in self._met_at:
-            places.pop()  # taken, by another sign
+        """Take the last of some places, if it was met after the old place was seen; whether there was one."""
         if not places or self._met_at[places[-1]] <= seen_at:
             return False
         del self._met_at[places.pop()]
         return True
 
 
-def _signs(path: bytes, fields: Fields) -> Iterator[Sign]:
+def _inode_sign(path: bytes, fields: Fields) -> Sign | None:
+    """What a rename keeps, also of a file that is written again; None if that cannot be told."""
+    fingerprint = Fingerprint.parse(fields.get(FINGERPRINT, b""))
+    start = fields.get(b"start_time")
+    if fingerprint is None or not start:
+        return None
+    return fingerprint.inode, start, fields.get(b"job_key"), fields.get(b"config")
+
+
+def _file_sign(path: bytes, fields: Fields) -> Sign | None:
+    """What ``mv`` keeps between two filesystems; None if that cannot be told."""
     fingerprint = Fingerprint.parse(fields.get(FINGERPRINT, b""))
     if fingerprint is None:
-        return
-    start = fields.get(b"start_time")
-    content = start, fields.get(b"job_key"), fields.get(b"config")
-    if start:
-        yield fingerprint.inode, *content
-    yield path.rpartition(b"/")[2], fingerprint.mtime_ns, fingerprint.size, *content
+        return None
+    run_id = path.rpartition(b"/")[2]
+    content = fields.get(b"start_time"), fields.get(b"job_key"), fields.get(b"config")
+    return run_id, fingerprint.mtime_ns, fingerprint.size, *content
