@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 
+from jobcache.models import ChangeKind
 from jobcache.schema import meta
 from jobcache_refresher.announce import Announcer
 from jobcache_refresher.audit.audit import FEW, Auditor
 from jobcache_refresher.audit.inspection import Inspector
 from jobcache_refresher.clock import Clock
-from jobcache_refresher.deletions import DeletionPolicy
+from jobcache_refresher.deletions import Hold, make_policy
 from jobcache_refresher.ledger import Ledger, PathState
 from jobcache_refresher.overdue import NextScan
 from jobcache_refresher.publish.deleter import Deleter
@@ -85,11 +86,13 @@ class Cycle:
         self._inspector = inspector
         self._deleter = deleter
         self._auditor = Auditor(inspector, store, ledger, settings.audit_interval, clock)
-        self._policy = DeletionPolicy(settings.hold_fraction, settings.hold_minimum)
+        self._policy = make_policy(settings)
         self._completed_at: float | None = None
         """End of the last scan that was completed in this epoch, in epoch seconds; None while the epoch is built."""
         self._position = ""
         """Id of the last request taken into account; empty for none."""
+        self._began = 0.0
+        """Monotonic time at which the scan under way, or the last one, began."""
 
     @property
     def is_building(self) -> bool:
@@ -121,6 +124,7 @@ class Cycle:
         self._completed_at = self._store.number(meta.COMPLETED_AT)
         if self._completed_at is None:
             raise EpochError("Redis does not say when a scan was completed")
+        self._policy = make_policy(self._settings, holds_on=bool(self._store.number(meta.HELD)))
         log.info("took over %d jobs from Redis", len(records))
         lost = (self._store.number(meta.JOBS) or 0) - len(records)
         if lost > FEW:
@@ -188,7 +192,7 @@ class Cycle:
             FilesystemHungError: the status directory does not answer.
             redis.RedisError: the server failed; what was read is read again by the next scan.
         """
-        began = self._clock.monotonic()
+        self._began = self._clock.monotonic()
         self._announcer.begin_scan(item.scope)
         start = self._store.start_scan()
         self._take_requests(item)
@@ -199,11 +203,11 @@ class Cycle:
         except RootFaultError as fault:
             self.degrade(str(fault))
             return False
-        held = self._delete(item, scan, start)
+        hold = self._delete(item, scan, start)
         if item.scope is not Scope.HINTS:
             if self.is_building:
                 self._prove_whole(start)
-            self._complete_scan(start, scan, held, self._clock.monotonic() - began)
+            self._complete_scan(start, scan, hold, self._clock.monotonic() - self._began)
         return True
 
     def _take_requests(self, item: WorkItem) -> None:
@@ -212,6 +216,7 @@ class Cycle:
         # After the scan began: a tombstone from before is known now, and need not be kept when it completes.
         for path in self._deleter.take():
             self._ledger.mark_conflict(path)
+            self._policy.note_asked(path)
         self._resolve_conflicts()
 
     def _scan(self, item: WorkItem, start: ScanStart) -> Scan:
@@ -250,13 +255,13 @@ class Cycle:
         # What is left was read, and is what Redis says already.
         self._ledger.take_all(PathState.PENDING)
 
-    def _delete(self, item: WorkItem, scan: Scan, start: ScanStart) -> int:
-        """Delete what is gone, as far as the policy allows; returns how many deletions are held."""
+    def _delete(self, item: WorkItem, scan: Scan, start: ScanStart) -> Hold | None:
+        """Delete what is gone, as far as the policy allows; returns what is held."""
         records = self._ledger.records
         decision = self._policy.decide(
-            scan.gone,
-            vanishing=scan.vanishing,
-            published=records.keys(),
+            scan.missing,
+            records,
+            began=self._began,
             saw_all=item.scope is not Scope.HINTS,
             released=item.requests.release,
         )
@@ -265,7 +270,7 @@ class Cycle:
                 self._scanner.forget(path)
         self._apply(diff(records, (), decision.delete), start)
         self._resolve_conflicts()
-        return decision.held
+        return decision.hold
 
     def _apply(self, operations: Iterable[Operation], start: ScanStart) -> None:
         # Of a cache that nobody has seen, nobody awaits news.
@@ -279,6 +284,8 @@ class Cycle:
             return
         if operation.visible:
             self._status.changes[operation.kind] += 1
+        if operation.kind is ChangeKind.ADDED and not self.is_building:
+            self._policy.note_new(operation.path, self._began)
         if operation.fields:
             self._ledger.publish(operation.path, Record(operation.fields, applied.revision))
         else:
@@ -348,8 +355,11 @@ class Cycle:
         """Tell readers why answers may be old or not whole."""
         self._announcer.degrade(reason, is_building=self.is_building)
 
-    def _complete_scan(self, start: ScanStart, scan: Scan, held: int, seconds: float) -> None:
-        self._status.say("; ".join(self._reasons(scan, held)))
+    def _complete_scan(
+        self, start: ScanStart, scan: Scan, hold: Hold | None, seconds: float
+    ) -> None:
+        self._status.say("; ".join(self._reasons(scan, hold)))
+        held = hold.jobs if hold else 0
         found = self._scanner.snapshot.problems(self._announcer.problems)
         self._announcer.note_problems(found, start)
         # The stream may have begun anew: then whoever asks next must not be told that it was seen to.
@@ -375,13 +385,10 @@ class Cycle:
         status.scans += 1
         status.examined += scan.examined
 
-    def _reasons(self, scan: Scan, held: int) -> Iterator[str]:
+    def _reasons(self, scan: Scan, hold: Hold | None) -> Iterator[str]:
         """Why answers are not whole, though the scan completed."""
-        if held:
-            yield (
-                f"{held} of {len(self._ledger.records)} jobs vanished at once: their deletion waits "
-                "for 'jobcache-refresher release'"
-            )
+        if hold:
+            yield hold.describe(len(self._ledger.records), self._clock)
         if scan.volumes:
             named = ", ".join(shown(path) for path in sorted(scan.volumes)[:NAMED])
             more = len(scan.volumes) - NAMED

@@ -112,10 +112,10 @@ class Settings(BaseModel):
         default=0.2,
         gt=0,
         le=1,
-        description="share of all jobs that may vanish at once before deletions wait for a release",
+        description="share of all jobs that may vanish within an hour before deletions wait for a release",
     )
     hold_minimum: int = Field(
-        default=50, ge=0, description="number of jobs that may vanish at once in any case"
+        default=50, ge=0, description="number of jobs that may vanish within an hour in any case"
     )
     lease_ttl: float = Field(
         default=15.0,

@@ -309,6 +309,30 @@ def test_a_deleted_run_goes_within_two_polls_and_never_before(site: Site) -> Non
     watch.always_showed([names for names in runs[1:] if names[:3] != name_of_all])
 
 
+@pytest.mark.parametrize(
+    ("source", "target"), [("p", "renamed"), ("p/g", "q/moved"), ("p/g/n1", "q/g/moved")]
+)
+def test_a_directory_renamed_on_another_host_moves_its_jobs_without_a_hold(
+    site: Site, source: str, target: str
+) -> None:
+    runs = some_runs(30)
+    write_all(site, runs)
+    write_all(site, some_runs(10, "q"), status="completed")
+    leaving = [names for names in runs if "/".join(names).startswith(f"{source}/")]
+    # Fewer than what is moved.
+    with site.refreshed(hold_minimum=3, hold_fraction=0.01) as cache, Watch(site) as watch:
+        time.sleep(SETTLED)
+        (site.producer / source).rename(site.producer / target)
+        seconds_until(
+            lambda: not any(shows(cache, names) for names in leaving),
+            within=DELETED_WITHIN + 2 * RELIST,
+            but=cache.meta,
+        )
+        assert cache.counts().total_jobs == 40
+        assert cache.freshness().state is CacheState.READY
+    assert {len(sample.jobs) for sample in watch.samples} <= set(range(40, 41 + len(leaving)))
+
+
 def test_a_run_replaced_by_rename_is_the_new_one(site: Site) -> None:
     # The old file stays in JuiceFS's trash, where a descriptor of it shows the same time, size and link count.
     runs = some_runs(3)

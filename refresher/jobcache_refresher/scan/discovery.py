@@ -52,6 +52,8 @@ class Discovery:
         self._clock = clock
         self._workers = workers
         self._settle = settle
+        self._began = NEVER
+        """Monotonic time at which the scan under way, or the last one, began."""
 
     def discover(self, scope: Scope, hints: Iterable[bytes], fresh_since: float) -> int:
         """List what is due, from the root down; returns how many directories could not be listed.
@@ -59,6 +61,7 @@ class Discovery:
         Raises:
             RootFaultError: the root cannot be believed. The snapshot is as before.
         """
+        self._began = self._clock.monotonic()
         errors = self._look_at_root()
         if scope is not Scope.HINTS:
             self.volumes = set()
@@ -165,6 +168,8 @@ class Discovery:
             directory.changed_at = self._clock.monotonic()
         if missing := children.keys() - there:
             self._miss(directory, missing)
+        else:
+            directory.seen_at = self._began
         children.update(dict.fromkeys(kept, 0))
         above, depth = join(directory.path, b""), directory.depth + 1
         for name, child in found.items():

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.limits import open_files_limit
 from jobcache_refresher.records import Fields
+from jobcache_refresher.scan.absences import Absence, missing_paths, missing_runs
 from jobcache_refresher.scan.descriptors import DescriptorCache
 from jobcache_refresher.scan.discovery import Discovery
 from jobcache_refresher.scan.reading import (
@@ -36,7 +37,6 @@ from jobcache_refresher.scan.snapshot import (
     KnownDirectory,
     KnownRun,
     Snapshot,
-    join,
 )
 from jobcache_refresher.scan.tree import Tree
 from jobcache_refresher.settings import Settings
@@ -55,10 +55,8 @@ class Scan:
 
     read: list[bytes] = field(default_factory=list)
     """Runs that were read; what was read of them was given away."""
-    gone: list[bytes] = field(default_factory=list)
-    """Runs whose absence is confirmed."""
-    vanishing: int = 0
-    """How many runs are absent, confirmed or not."""
+    missing: dict[bytes, Absence] = field(default_factory=dict)
+    """Runs that are absent, confirmed or not."""
     errors: int = 0
     """Directories and files that cannot be read, or not as a job."""
     examined: int = 0
@@ -342,21 +340,11 @@ class Scanner:
             known = self.snapshot
             runs = [known.runs[path] for path in among if path in known.runs]
             directories = [known.directories[path] for path in among if path in known.directories]
-        files = [run for run in runs if run.file_missed]
-        missing = [
-            (join(directory.path, name), missed)
-            for directory in directories
-            for name, missed in directory.children.items()
-            if missed
-        ]
-        scan.gone = [run.path for run in files if run.file_missed >= CONFIRMATIONS]
-        scan.vanishing = len(files)
-        for path, missed in missing:
-            jobs = [run.path for run in self.snapshot.runs_below(path) if run.fingerprint]
-            scan.vanishing += len(jobs)
-            if missed >= CONFIRMATIONS:
-                scan.gone += jobs
-                self._prune(path)
+        missing = missing_paths(directories)
+        scan.missing = missing_runs(self.snapshot, runs, missing)
+        for absence in missing:
+            if absence.confirmed:
+                self._prune(absence.top)
 
     def _prune(self, path: bytes) -> None:
         """Drop what is gone and never was a job."""

@@ -50,6 +50,8 @@ class KnownDirectory:
     """Monotonic time at which a listing last differed from the one before."""
     missed_at: float = NEVER
     """Monotonic time at which missing names were last counted."""
+    seen_at: float = NEVER
+    """Monotonic time at which the last scan began that listed it whole and missed no name."""
     list_at: float = NEVER
     """Monotonic time at which it is listed again whatever its mtime."""
     trouble: str | None = None
