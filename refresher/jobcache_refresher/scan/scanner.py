@@ -324,8 +324,6 @@ class Scanner:
         run.racy = reading.racy
         run.beat = reading.beat
         self.snapshot.outdated.discard(run.path)
-        if reading.remark is not None and run.remark is None:
-            log.warning("%s: %s", shown(run.path), reading.remark)
         run.remark = reading.remark
 
     def _judge_absences(self, scan: Scan, among: Iterable[bytes] | None) -> None:
