@@ -12,7 +12,9 @@ from jobcache.schema.job import FINGERPRINT, LOG_NAME, METADATA_NAME, RUNNING, e
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.records import Fields
 from jobcache_refresher.scan.descriptors import DescriptorCache, Descriptors
+from jobcache_refresher.scan.identity import encode
 from jobcache_refresher.scan.parse import UnparsableError, parse_metadata
+from jobcache_refresher.scan.racy import is_racy
 from jobcache_refresher.scan.schedule import Schedule
 from jobcache_refresher.scan.snapshot import NEVER, KnownRun
 from jobcache_refresher.scan.tree import ElsewhereError, Fingerprint, TornReadError, Tree
@@ -101,10 +103,13 @@ class Reader:
         self._metadata_cap = metadata_cap
         self._log_cap = log_cap
 
-    def examine(self, run: KnownRun, *, forced: bool, live: bool) -> Finding:
-        """Look at a run; read it if its fingerprint changed or cannot be trusted yet, or if that is forced."""
+    def examine(self, run: KnownRun, *, forced: bool, live: bool, inodes: bool = True) -> Finding:
+        """Look at a run; read it if its fingerprint changed or cannot be trusted yet, or if that is forced.
+
+        ``inodes`` is False where inode numbers prove nothing.
+        """
         try:
-            return self._look(run, forced, live)
+            return self._look(run, forced, live, inodes)
         except FileNotFoundError:
             return self._look_for_file(run)
         except (NotADirectoryError, ElsewhereError):
@@ -118,59 +123,65 @@ class Reader:
         except Exception as error:
             return Trouble(f"{METADATA_NAME} cannot be kept: {error!r}", passing=False)
 
-    def _look(self, run: KnownRun, forced: bool, live: bool) -> Finding:
+    def _look(self, run: KnownRun, forced: bool, live: bool, inodes: bool) -> Finding:
         trusted = run.fingerprint is not None and not run.racy and run.trouble is None
         known = run.fingerprint if trusted and not forced else None
         if not live:
             self._descriptors.drop(run.path)
         elif descriptors := self._descriptors.of(run.path, run.inode):
             try:
-                return self._look_through(run, known, descriptors)
+                return self._look_through(run, known, descriptors, inodes)
             except OSError:
                 # What a held directory says may be of the past; the path decides.
                 self._descriptors.drop(run.path)
-        same = known is not None and self._tree.fingerprint(run.path, METADATA) == known
+        same = known is not None and self._tree.fingerprint(run.path, METADATA).matches(
+            known, inodes=inodes
+        )
         # A live run writes its file again, and its log is searched then.
         if same and (live or not self._log_changed(run)):
             return UNCHANGED
-        return self._read(run, None)
+        return self._read(run, None, live, inodes)
 
     def _look_through(
-        self, run: KnownRun, known: Fingerprint | None, descriptors: Descriptors
+        self, run: KnownRun, known: Fingerprint | None, descriptors: Descriptors, inodes: bool
     ) -> Finding:
         if known is not None:
             held = self._descriptors.fingerprint(descriptors)
-            if held == known:
+            if held is not None and held.matches(known, inodes=inodes):
                 return UNCHANGED
-            if (
-                held is None
-                and self._tree.fingerprint(run.path, METADATA, descriptors.directory) == known
-            ):
+            if held is None and self._tree.fingerprint(
+                run.path, METADATA, descriptors.directory
+            ).matches(known, inodes=inodes):
                 self._descriptors.renew(descriptors, METADATA)
                 return UNCHANGED
-        reading = self._read(run, descriptors.directory)
+        reading = self._read(run, descriptors.directory, True, inodes)
         self._descriptors.renew(descriptors, METADATA)
         return reading
 
-    def _read(self, run: KnownRun, held: int | None) -> Reading:
+    def _read(self, run: KnownRun, held: int | None, live: bool, inodes: bool) -> Reading:
         read_at = self._clock.time()
         fingerprint, raw = self._tree.read_whole(run.path, METADATA, self._metadata_cap, held)
         job = parse_metadata(raw, self._zone, fingerprint.mtime_ns / 1e9)
         runs = job.status is JobStatus.RUNNING
         self._search_log(run, held, ended=not runs)
         fields = encode_description(job, wandb_url=run.log.url, log_scanned=run.log.scanned)
-        fields[FINGERPRINT] = fingerprint.encode()
-        racy = self._is_racy(run, fingerprint, read_at)
+        racy = self._is_racy(run, fingerprint, read_at, live, inodes)
+        fields[FINGERPRINT] = encode(fingerprint, b"", racy)
         return Reading(fields, fingerprint, racy, job.heartbeat_at if runs else None)
 
-    def _is_racy(self, run: KnownRun, fingerprint: Fingerprint, read_at: float) -> bool:
-        """Whether the file changed so recently that an equal fingerprint does not yet mean equal content."""
-        changed_at = fingerprint.mtime_ns / 1e9
-        if changed_at <= read_at + self._settle:
-            return changed_at + self._settle >= read_at
-        # The writer's clock is ahead of this one: go by when this fingerprint was first met.
-        met_before = fingerprint == run.fingerprint
-        return not met_before or self._clock.monotonic() - run.read_at <= self._settle
+    def _is_racy(
+        self, run: KnownRun, fingerprint: Fingerprint, read_at: float, live: bool, inodes: bool
+    ) -> bool:
+        met_before = fingerprint.matches(run.fingerprint, inodes=inodes)
+        # A live run was looked at in the poll before; a poll may begin late.
+        witnessed = live and run.fingerprint is not None and not met_before
+        return is_racy(
+            (fingerprint.mtime_ns, fingerprint.ctime_ns),
+            seen_at=read_at,
+            known_for=self._clock.monotonic() - run.read_at if met_before else 0.0,
+            not_before=read_at - 2 * self._schedule.poll if witnessed else NEVER,
+            settle=self._settle,
+        )
 
     def _search_log(self, run: KnownRun, held: int | None, *, ended: bool) -> None:
         wanted = run.log.wants(self._log_cap)

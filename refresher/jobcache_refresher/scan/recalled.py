@@ -5,6 +5,7 @@ from __future__ import annotations
 from jobcache.schema.job import FINGERPRINT
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.records import Fields, Record
+from jobcache_refresher.scan.identity import decode
 from jobcache_refresher.scan.reading import beat_of
 from jobcache_refresher.scan.snapshot import KnownRun, Snapshot
 from jobcache_refresher.scan.tree import Fingerprint
@@ -43,10 +44,10 @@ class RecalledTree:
 
 
 def _recall(snapshot: Snapshot, path: bytes, fields: Fields) -> None:
-    fingerprint = Fingerprint.parse(fields.get(FINGERPRINT, b""))
+    identity = decode(fields.get(FINGERPRINT, b""))
     run = snapshot.expect(path, 0.0)
-    run.racy = fingerprint is None
-    run.fingerprint = fingerprint or UNKNOWN
+    run.racy = identity.racy
+    run.fingerprint = identity.fingerprint or UNKNOWN
     run.changed_at = run.fingerprint.mtime_ns / 1e9
     run.beat = beat_of(fields)
     scanned, url = fields.get(b"log_scanned"), fields.get(b"wandb_url")

@@ -37,6 +37,7 @@ from jobcache_refresher.scan.snapshot import (
     join,
 )
 from jobcache_refresher.scan.tree import Tree
+from jobcache_refresher.scan.waiting import Waiting
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.text import shown
 from jobcache_refresher.workers import Workers
@@ -100,6 +101,7 @@ class Scanner:
             settings.relist_interval,
             settings.resync_interval,
         )
+        self._waiting = Waiting(self._schedule)
         self._workers = Workers(settings.scan_threads, "jobcache-scan")
         self._descriptors = DescriptorCache(
             tree, min(settings.max_descriptors, open_files_limit() // 2)
@@ -233,12 +235,16 @@ class Scanner:
         if scope is Scope.HINTS:
             return [runs[path] for path in pointed_at if path in runs]
         now = float("inf") if scope is Scope.RELIST else self._clock.monotonic()
-        # Anywhere above them, too: a project that became a link leads elsewhere.
-        present = self.snapshot.present(
+        due = [
             run
             for run in runs.values()
             if run.look_at <= now or (run.beat is not None and run.beat >= fresh_since)
-        )
+        ]
+        if scope is Scope.POLL:
+            early = self._waiting.in_busy_groups(runs, self._discovery.busy, now)
+            due += [run for run in early if not run.is_live(fresh_since)]
+        # Anywhere above them, too: a project that became a link leads elsewhere.
+        present = self.snapshot.present(due)
         if pointed_at:
             others = pointed_at - {run.path for run in present}
             present += [runs[path] for path in others if path in runs]
@@ -257,7 +263,12 @@ class Scanner:
         look = self._reader.examine
 
         def examine(run: KnownRun) -> Finding:
-            return look(run, forced=run.path in forced, live=run.is_live(fresh_since))
+            return look(
+                run,
+                forced=run.path in forced,
+                live=run.is_live(fresh_since),
+                inodes=self._discovery.filesystem_of(run).inodes.prove,
+            )
 
         torn = []
         fresh: Readings = {}
@@ -285,15 +296,22 @@ class Scanner:
             run.trouble, run.troubled, run.file_missed = None, 0, 0
         else:
             self._note_news(run, finding, above, time, now)
-        run.look_at = now + self._schedule.quiet_interval(time - run.changed_at, above)
+        unchanged_for = time - run.changed_at
+        if run.is_waiting:
+            run.look_at = now + self._waiting.interval(run, unchanged_for, above)
+        else:
+            run.look_at = now + self._schedule.quiet_interval(unchanged_for, above)
         racy = run.fingerprint is not None and run.racy and run.trouble is None
-        if racy or run.file_missed:
+        lost = run.troubled and run.trouble is None
+        if racy or lost or run.file_missed:
             run.look_at = NEVER
 
     def _note_news(
         self, run: KnownRun, finding: Finding, above: bytes, time: float, now: float
     ) -> None:
-        if isinstance(finding, Trouble):
+        if isinstance(finding, DirectoryMissing):
+            self._note_lost(run, above, time)
+        elif isinstance(finding, Trouble):
             self._note_trouble(run, finding, time)
         else:
             run.trouble, run.troubled = None, 0
@@ -302,21 +320,31 @@ class Scanner:
         elif now - run.missed_at > APART:
             run.file_missed += 1
             run.missed_at = now
-        if isinstance(finding, DirectoryMissing):
-            self._discovery.mark_dirty(above)
-        elif isinstance(finding, Reading):
+        if isinstance(finding, Reading):
             self._note_reading(run, finding)
 
+    def _note_lost(self, run: KnownRun, above: bytes, now: float) -> None:
+        """A run's directory was not found. If a new listing holds it all the same, that is a trouble."""
+        if run.troubled and self._discovery.shows(above):
+            reason = "its directory cannot be found, though a listing holds it"
+            self._note_trouble(run, Trouble(reason, passing=False), now)
+        else:
+            run.troubled = max(1, run.troubled)
+        self._discovery.mark_dirty(above)
+
     def _note_trouble(self, run: KnownRun, trouble: Trouble, now: float) -> None:
-        if run.troubled == 0:
+        if run.trouble is None:
             run.changed_at = now
+            if not trouble.passing:
+                log.warning("%s: %s", shown(run.path), trouble.reason)
         run.troubled += 1
         # A file caught while it is written is nothing to report, unless it stays so.
-        if run.troubled == (PASSING_LOOKS if trouble.passing else 1):
+        if trouble.passing and run.troubled == PASSING_LOOKS:
             log.warning("%s: %s", shown(run.path), trouble.reason)
         run.trouble = trouble.reason
 
     def _note_reading(self, run: KnownRun, reading: Reading) -> None:
+        self._discovery.note_fingerprint(run, reading.fingerprint)
         if run.fingerprint != reading.fingerprint:
             run.fingerprint = reading.fingerprint
             run.read_at = self._clock.monotonic()

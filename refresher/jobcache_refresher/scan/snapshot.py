@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from jobcache_refresher.scan.filesystem import Filesystem
 from jobcache_refresher.scan.logs import LogSearch
-from jobcache_refresher.scan.tree import Fingerprint
+from jobcache_refresher.scan.tree import Child, Fingerprint
 
 ROOT = b""
 RUN_DEPTH = 4
@@ -35,12 +36,19 @@ class KnownDirectory:
 
     path: bytes
     depth: int
-    mtime_ns: int | None = None
-    """Its mtime before it was last listed whole; None if it never was."""
-    shown_mtime_ns: int | None = None
-    """Its mtime as its parent's listing last showed it; None if that is not known."""
+    shown: Child | None = None
+    """What tells its state, as its parent's listing last showed it, the root's as its own did; None if not known."""
+    shown_at: float = NEVER
+    """Monotonic time at which that state was first met."""
     racy: bool = True
-    """Whether it was listed so soon after its last change that an equal mtime does not yet mean an equal listing."""
+    """Whether it must be listed again: it shows another state since, or was listed so soon after its last change that
+    an equal state does not yet mean an equal listing."""
+    listed_at: float = NEVER
+    """Monotonic time at which it was last listed whole; minus infinity if it never was."""
+    lost: bool = False
+    """Whether it was not found where its parent's listing shows it, when it was last to be listed."""
+    filesystem: Filesystem | None = None
+    """Which one it lies on, as of when it was last listed; None if it never was."""
     children: dict[bytes, int] = field(default_factory=dict)
     """Names below it, each with how many listings in a row it has been missing from."""
     changed_at: float = NEVER
@@ -68,7 +76,8 @@ class KnownRun:
     changed_at: float
     """Wall time of its last change, in epoch seconds: of the file, or of the trouble with it."""
     inode: int = 0
-    """Of the directory, as its parent's listing shows it."""
+    """Of the directory, as its parent's listing shows it; negative and new with each listing where such numbers prove
+    nothing."""
     fingerprint: Fingerprint | None = None
     """Of the file when it was last read well."""
     racy: bool = True
@@ -80,7 +89,7 @@ class KnownRun:
     trouble: str | None = None
     """Why it could not be read last time."""
     troubled: int = 0
-    """How many looks in a row could not read it."""
+    """How many looks in a row could not read it, or not find its directory."""
     file_missed: int = 0
     """How many whole listings of its directory in a row lacked the file."""
     missed_at: float = NEVER
@@ -92,6 +101,11 @@ class KnownRun:
     """Monotonic time since which looking at the log has told nothing new; the start if it never was."""
     log_at: float = NEVER
     """Monotonic time from which the log is looked at again."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a file that can be read is waited for."""
+        return self.fingerprint is None or self.trouble is not None
 
     def is_live(self, fresh_since: float) -> bool:
         """Whether it says ``running`` and its heartbeat is fresh: it is expected to change."""
