@@ -230,7 +230,7 @@ class Discovery:
         if listing.cut is None:
             if is_news and there != {name for name, missed in children.items() if missed == 0}:
                 directory.changed_at = now
-                if not directory.racy:
+                if not directory.racy and _is_as_shown(directory, listing):
                     filesystem.suspect(directory.path, now)
             if missing := children.keys() - there:
                 self._miss(directory, missing)
@@ -239,7 +239,7 @@ class Discovery:
         worth = filesystem.times
         if depth == RUN_DEPTH:
             self._listings += 1
-            filesystem.meet_numbers(found)
+            filesystem.meet_numbers(directory.path, found)
         for name, child in found.items():
             children[name] = 0
             if depth == RUN_DEPTH:
@@ -278,11 +278,10 @@ class Discovery:
             directory.trouble = f"cannot be listed to its end: {listing.cut}"
             log.warning("%s: %s", shown(directory.path), directory.trouble)
             return
-        as_shown = directory.shown is not None and directory.shown.times == times
         racy = is_racy(
             times,
             seen_at=listed_at,
-            known_for=now - directory.shown_at if as_shown else 0.0,
+            known_for=now - directory.shown_at if _is_as_shown(directory, listing) else 0.0,
             not_before=self._changed_after.get(directory.path, NEVER),
             settle=self._settle,
         )
@@ -348,3 +347,9 @@ class Discovery:
                 run.racy, run.look_at = True, NEVER
                 self._renumbered.add(path)
             run.inode = inode
+
+
+def _is_as_shown(directory: KnownDirectory, listing: Directory) -> bool:
+    """Whether a directory's own times, right before it was listed, were those that its parent's listing showed."""
+    shown = directory.shown
+    return shown is not None and shown.times == (listing.mtime_ns, listing.ctime_ns)

@@ -55,6 +55,8 @@ class Filesystem:
         """As ``stat`` gives them."""
         self.entry_numbers = Numbers()
         """As a listing gives them along with the names."""
+        self._sample: tuple[bytes, int] | None = None
+        """A directory, and a number that its listing gave."""
         self._first: tuple[int, int] | None = None
         self._suspects: dict[bytes, float] = {}
 
@@ -74,11 +76,15 @@ class Filesystem:
         elif self._first != times:
             self.times = Times.DIFFER
 
-    def meet_numbers(self, children: dict[bytes, Child]) -> None:
-        """A listing gives these numbers, of directories that must differ."""
+    def meet_numbers(self, path: bytes, children: dict[bytes, Child]) -> None:
+        """The listing of a directory gives these numbers, of directories that differ from all others."""
         numbers = {child.inode for child in children.values()}
         if len(numbers) < len(children) or NO_NUMBER in numbers:
             self.entry_numbers.disprove()
+        elif self._sample is None or self._sample[1] in numbers:
+            if self._sample is not None and self._sample[0] != path:
+                self.entry_numbers.doubt()  # or it was moved, which happens once
+            self._sample = (path, next(iter(numbers))) if numbers else None
 
     def suspect(self, path: bytes, now: float) -> None:
         """A directory had other names though its times are the same, as its parent showed them some time ago."""

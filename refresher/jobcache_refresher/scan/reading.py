@@ -166,7 +166,9 @@ class Reader:
         self._search_log(run, held, ended=not runs)
         fields = encode_description(job, wandb_url=run.log.url, log_scanned=run.log.scanned)
         racy = self._is_racy(run, fingerprint, read_at, live, inodes)
-        fields[FINGERPRINT] = encode(fingerprint, b"", racy)
+        # A live run writes its file again soon: that it has settled is not worth a write of its own.
+        settled_only = live and run.racy and fingerprint == run.fingerprint
+        fields[FINGERPRINT] = encode(fingerprint, b"", racy or settled_only)
         return Reading(fields, fingerprint, racy, job.heartbeat_at if runs else None)
 
     def _is_racy(
@@ -234,7 +236,11 @@ class Reader:
         except OSError as error:
             return Trouble(f"cannot be listed: {error.strerror or error}", passing=False)
         there = METADATA in listing.others or METADATA in listing.unknown
-        return UNCHANGED if there else FileMissing()
+        if there:
+            return Trouble(
+                f"{METADATA_NAME} cannot be found, though a listing holds it", passing=True
+            )
+        return FileMissing()
 
 
 def beat_of(fields: Fields) -> float | None:

@@ -296,6 +296,7 @@ class Scanner:
             run.trouble, run.troubled, run.file_missed = None, 0, 0
         else:
             self._note_news(run, finding, above, time, now)
+        run.changed_at = min(run.changed_at, time)  # A time in the future tells no more than now.
         unchanged_for = time - run.changed_at
         if run.is_waiting:
             run.look_at = now + self._waiting.interval(run, unchanged_for, above)

@@ -299,8 +299,8 @@ def _list(handle: int, status: os.stat_result, *, with_times: bool) -> Directory
         subdirectories,
         frozenset(others),
         frozenset(unknown),
-        status.st_ctime_ns,
-        None if failure is None else failure.strerror or str(failure),
+        ctime_ns=status.st_ctime_ns,
+        cut=None if failure is None else failure.strerror or str(failure),
     )
     if failure is not None:
         raise CutListingError(failure, listing) from failure
