@@ -123,12 +123,12 @@ class Discovery:
     def note_fingerprint(self, run: KnownRun, fingerprint: Fingerprint) -> None:
         """A run's file was read; if only numbers changed, they are doubted."""
         filesystem = self.filesystem_of(run)
-        if run.path in self._renumbered:
-            self._renumbered.discard(run.path)
-            if fingerprint == run.fingerprint:
-                filesystem.entry_numbers.doubt()
-        if fingerprint != run.fingerprint and fingerprint.matches(run.fingerprint, inodes=False):
+        is_same = fingerprint.matches(run.fingerprint, inodes=False)
+        if is_same and run.path in self._renumbered:
+            filesystem.entry_numbers.doubt()
+        if is_same and fingerprint != run.fingerprint:
             filesystem.inodes.doubt()
+        self._renumbered.discard(run.path)
 
     def _look_at_root(self) -> int:
         root = self.snapshot.directories[ROOT]
