@@ -200,6 +200,13 @@ class TestTimesOfFiles:
         scanned.scan()
         assert scanned.tree.read == []
 
+    def test_a_write_whose_mtime_was_set_back_is_racy(self, scanned: Scanned) -> None:
+        scanned.tree.write(RUN, status="failed")
+        file = file_of(scanned, RUN)
+        file.times = (SECOND, file.times[1])
+        scanned.scan(Scope.HINTS, [RUN])
+        assert decode(scanned.published[RUN][FINGERPRINT]).racy
+
 
 class TestTakeover:
     @pytest.mark.parametrize("settled", [False, True])

@@ -32,9 +32,9 @@ def is_racy(
     if known_for > window:
         return False
     changed_at = max(times) / SECOND_NS
-    if changed_at > seen_at + settle or changed_at + settle < not_before:
-        return True  # The two clocks differ, or the times were set: only time that passes here proves anything.
-    return changed_at + window >= seen_at
+    # A change that claims to be older than another state, or younger than now: the clocks differ, or the times were
+    # set, so that only time which passes here proves anything.
+    return changed_at + settle < not_before or changed_at + window >= seen_at
 
 
 def tick(times: tuple[int, int]) -> float:
