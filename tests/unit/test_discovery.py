@@ -214,6 +214,9 @@ class TestTimesThatProveNothing:
         caplog.set_level(logging.WARNING)
         scanned.tree.write(b"q/g/n/first")
         assert scanned.found_after(b"q/g/n/first", A_RESYNC) is not None
+        scanned.scan(
+            Scope.HINTS, [b"p/h/n/r1"]
+        )  # what was just listed is due late, as far as times prove
         scanned.poll(2 * A_RELIST)
         for number in range(3):
             new = b"p/h/n/new%d" % number
