@@ -270,6 +270,11 @@ class Scanned:
         return None
 
 
+def gone(scan: Scan) -> set[bytes]:
+    """Runs whose absence a scan confirmed."""
+    return set(scan.gone)
+
+
 def _prefixes(path: bytes) -> list[bytes]:
     names = path.split(b"/")
     return [b"/".join(names[:depth]) for depth in range(1, len(names) + 1)]

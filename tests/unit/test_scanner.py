@@ -22,6 +22,7 @@ from tests.unit.scripted import (
     Node,
     Scanned,
     ScriptedTree,
+    gone,
 )
 
 RUN = b"p/g/n/r1"
@@ -132,7 +133,7 @@ class TestTroubleThatListingsContradict:
         for _ in range(3):
             scanned.time.now += POLL
             scan = scanned.scan(Scope.RELIST)
-            assert scan.gone == []
+            assert gone(scan) == set()
         assert dict(scanned.scanner.snapshot.problems()) == {
             RUN: "its directory cannot be found, though a listing holds it"
         }
@@ -145,7 +146,7 @@ class TestTroubleThatListingsContradict:
         for _ in range(3):
             scanned.time.now += POLL
             scan = scanned.scan(Scope.RELIST)
-            assert scan.gone == []
+            assert gone(scan) == set()
         assert scan.errors == 1
         scanned.tree.failures.clear()
         assert scanned.poll(A_RELIST).errors == 0

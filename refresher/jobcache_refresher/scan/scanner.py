@@ -15,20 +15,12 @@ from jobcache_refresher.limits import open_files_limit
 from jobcache_refresher.records import Fields
 from jobcache_refresher.scan.descriptors import DescriptorCache
 from jobcache_refresher.scan.discovery import Discovery
-from jobcache_refresher.scan.reading import (
-    DirectoryMissing,
-    FileMissing,
-    Finding,
-    Reader,
-    Reading,
-    Trouble,
-    Unchanged,
-)
+from jobcache_refresher.scan.notes import RunNotes
+from jobcache_refresher.scan.reading import Finding, Reader, Reading, Trouble
 from jobcache_refresher.scan.root import RootCheck, RootFaultError
 from jobcache_refresher.scan.schedule import Schedule
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.snapshot import (
-    APART,
     CONFIRMATIONS,
     NEVER,
     KnownDirectory,
@@ -39,13 +31,9 @@ from jobcache_refresher.scan.snapshot import (
 from jobcache_refresher.scan.tree import Tree
 from jobcache_refresher.scan.waiting import Waiting
 from jobcache_refresher.settings import Settings
-from jobcache_refresher.text import shown
 from jobcache_refresher.workers import Workers
 
 log = logging.getLogger(__name__)
-
-PASSING_LOOKS = 4
-"""Looks in a row, two a scan, that find a file in the middle of being written before that is reported."""
 
 READINGS_AT_ONCE = 50
 """Runs that are read before they are passed on."""
@@ -115,6 +103,7 @@ class Scanner:
             self._workers,
             settings.settle,
         )
+        self._notes = RunNotes(self._discovery, self._schedule, self._waiting, clock)
         self._reader = Reader(
             tree,
             self._descriptors,
@@ -275,7 +264,7 @@ class Scanner:
         findings = self._workers.map(examine, runs)
         for done, (run, finding) in enumerate(zip(runs, findings, strict=True), 1):
             scan.examined += 1
-            self._note(run, finding)
+            self._notes.take(run, finding)
             if isinstance(finding, Reading):
                 scan.read.append(run.path)
                 fresh[run.path] = finding.fields
@@ -288,70 +277,6 @@ class Scanner:
         if fresh:
             give(fresh)
         return torn
-
-    def _note(self, run: KnownRun, finding: Finding) -> None:
-        time, now = self._clock.time(), self._clock.monotonic()
-        above = run.path.rpartition(b"/")[0]
-        if isinstance(finding, Unchanged):
-            run.trouble, run.troubled, run.file_missed = None, 0, 0
-        else:
-            self._note_news(run, finding, above, time, now)
-        run.changed_at = min(run.changed_at, time)  # A time in the future tells no more than now.
-        unchanged_for = time - run.changed_at
-        if run.is_waiting:
-            run.look_at = now + self._waiting.interval(run, unchanged_for, above)
-        else:
-            run.look_at = now + self._schedule.quiet_interval(unchanged_for, above)
-        racy = run.fingerprint is not None and run.racy and run.trouble is None
-        lost = run.troubled and run.trouble is None
-        if racy or lost or run.file_missed:
-            run.look_at = NEVER
-
-    def _note_news(
-        self, run: KnownRun, finding: Finding, above: bytes, time: float, now: float
-    ) -> None:
-        if isinstance(finding, DirectoryMissing):
-            self._note_lost(run, above, time)
-        elif isinstance(finding, Trouble):
-            self._note_trouble(run, finding, time)
-        else:
-            run.trouble, run.troubled = None, 0
-        if not isinstance(finding, FileMissing):
-            run.file_missed = 0
-        elif now - run.missed_at > APART:
-            run.file_missed += 1
-            run.missed_at = now
-        if isinstance(finding, Reading):
-            self._note_reading(run, finding)
-
-    def _note_lost(self, run: KnownRun, above: bytes, now: float) -> None:
-        """A run's directory was not found. If a new listing holds it all the same, that is a trouble."""
-        if run.troubled and self._discovery.shows(above):
-            reason = "its directory cannot be found, though a listing holds it"
-            self._note_trouble(run, Trouble(reason, passing=False), now)
-        else:
-            run.troubled = max(1, run.troubled)
-        self._discovery.mark_dirty(above)
-
-    def _note_trouble(self, run: KnownRun, trouble: Trouble, now: float) -> None:
-        if run.trouble is None:
-            run.changed_at = now
-            if not trouble.passing:
-                log.warning("%s: %s", shown(run.path), trouble.reason)
-        run.troubled += 1
-        # A file caught while it is written is nothing to report, unless it stays so.
-        if trouble.passing and run.troubled == PASSING_LOOKS:
-            log.warning("%s: %s", shown(run.path), trouble.reason)
-        run.trouble = trouble.reason
-
-    def _note_reading(self, run: KnownRun, reading: Reading) -> None:
-        self._discovery.note_fingerprint(run, reading.fingerprint)
-        if run.fingerprint != reading.fingerprint:
-            run.fingerprint = reading.fingerprint
-            run.read_at = self._clock.monotonic()
-        run.changed_at = reading.fingerprint.mtime_ns / 1e9
-        run.racy = reading.racy
-        run.beat = reading.beat
 
     def _judge_absences(self, scan: Scan, among: Iterable[bytes] | None) -> None:
         """Say what is absent: of everything, or, since hints come often, of some paths only."""
