@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from jobcache_refresher.scan.discovery import FEW
 from jobcache_refresher.scan.filesystem import SEVERAL
 from jobcache_refresher.scan.scope import Scope
 from tests.unit.scripted import (
@@ -148,6 +149,23 @@ class TestChanges:
         scanned.tree.write(new)
         scanned.tree.node(path).times, scanned.tree.node(parent).times = times
         assert scanned.found_after(new, A_RELIST) in (1, 2)
+
+    @pytest.mark.parametrize("runs", [1, FEW])
+    def test_a_run_made_anew_is_read_although_it_bears_the_same_number(
+        self, scanned: Scanned, runs: int
+    ) -> None:
+        """As ext4 gives the number of a removed directory to the next one; an ended run is at rest otherwise."""
+        for number in range(runs):
+            scanned.tree.write(b"p/g/many/r%d" % number)
+        scanned.quieten()
+        have_busy(scanned)
+        removed = scanned.tree.remove(b"p/g/many/r0")
+        scanned.tree.write(b"p/g/many/r0", status="failed")
+        scanned.tree.node(b"p/g/many/r0").inode = removed.inode
+        scanned.poll()
+        assert scanned.published[b"p/g/many/r0"][b"status"] == b"failed"
+        scanned.poll(2)
+        assert b"p/g/many/r1" not in scanned.tree.looked_at
 
     @pytest.mark.parametrize(
         ("ahead", "tick"),

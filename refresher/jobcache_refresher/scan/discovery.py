@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.scan.filesystem import Filesystem, Times
@@ -17,7 +17,6 @@ from jobcache_refresher.scan.snapshot import (
     NEVER,
     NOTHING,
     ROOT,
-    RUN_DEPTH,
     KnownDirectory,
     KnownRun,
     Snapshot,
@@ -28,7 +27,6 @@ from jobcache_refresher.scan.tree import (
     CutListingError,
     Directory,
     ElsewhereError,
-    Fingerprint,
     OtherDeviceError,
     Tree,
 )
@@ -36,6 +34,10 @@ from jobcache_refresher.text import shown
 from jobcache_refresher.workers import Workers
 
 log = logging.getLogger(__name__)
+
+FEW = 20
+"""Runs of one name that are looked at when its directory changed: one may be another directory by now that bears the
+number of the one before. A name with more costs too much for that, and waits for the usual look."""
 
 
 class Discovery:
@@ -58,7 +60,7 @@ class Discovery:
         """Directories on filesystems of their own, as the last scan of more than hints met them. They are not read."""
         self.busy: set[bytes] = set()
         """Groups in which change is expected, as of the last poll."""
-        self._renumbered: set[bytes] = set()
+        self.renumbered: set[bytes] = set()
         """Runs that a listing showed with another number, which are read again for that."""
         self._tree = tree
         self._root_check = root_check
@@ -92,7 +94,8 @@ class Discovery:
                 b"/".join(names[:depth]) for depth in range(1, min(len(names), NAME_DEPTH) + 1)
             )
         if scope is Scope.POLL:
-            self.busy = self._busy_groups(fresh_since)
+            recently = self._clock.monotonic() - ACTIVE_FOR
+            self.busy = self.snapshot.busy_groups(fresh_since, recently)
         level = self.snapshot.present_below(ROOT)
         while level:
             due = [one for one in level if self._is_due(one, scope, pointed_at)]
@@ -120,16 +123,6 @@ class Discovery:
         above = self.snapshot.directories.get(run.path.rpartition(b"/")[0])
         return (above.filesystem if above else None) or Filesystem()
 
-    def note_fingerprint(self, run: KnownRun, fingerprint: Fingerprint) -> None:
-        """A run's file was read; if only numbers changed, they are doubted."""
-        filesystem = self.filesystem_of(run)
-        is_same = fingerprint.matches(run.fingerprint, inodes=False)
-        if is_same and run.path in self._renumbered:
-            filesystem.entry_numbers.doubt()
-        if is_same and fingerprint != run.fingerprint:
-            filesystem.inodes.doubt()
-        self._renumbered.discard(run.path)
-
     def _look_at_root(self) -> int:
         root = self.snapshot.directories[ROOT]
         known = {name for name, missed in root.children.items() if missed < CONFIRMATIONS}
@@ -139,20 +132,6 @@ class Discovery:
             log.info("the status directory lies at %s now", shown(self._root_check.place or b""))
             self.snapshot.doubt_all()
         return self._absorb(root, listing, listed_at)
-
-    def _busy_groups(self, fresh_since: float) -> set[bytes]:
-        """Groups with a live run, or in which something changed lately."""
-        recent = self._clock.monotonic() - ACTIVE_FOR
-        busy = {
-            run.path.rsplit(b"/", 2)[0]
-            for run in self.snapshot.runs.values()
-            if run.is_live(fresh_since)
-        }
-        for directory in self.snapshot.directories.values():
-            if directory.changed_at > recent:
-                above = directory.depth == NAME_DEPTH
-                busy.add(directory.path.rpartition(b"/")[0] if above else directory.path)
-        return busy
 
     def _is_due(self, directory: KnownDirectory, scope: Scope, pointed_at: set[bytes]) -> bool:
         if directory.listed_at == NEVER or scope is Scope.RELIST or directory.path in pointed_at:
@@ -235,16 +214,13 @@ class Discovery:
             if missing := children.keys() - there:
                 self._miss(directory, missing)
         children.update(dict.fromkeys(kept, 0))
-        above, depth = join(directory.path, b""), directory.depth + 1
+        children.update(dict.fromkeys(found, 0))
+        above = join(directory.path, b"")
         worth = filesystem.times
-        if depth == RUN_DEPTH:
-            self._listings += 1
-            filesystem.meet_numbers(directory.path, found)
-        for name, child in found.items():
-            children[name] = 0
-            if depth == RUN_DEPTH:
-                self._meet_run(above + name, child.inode, filesystem)
-            else:
+        if directory.depth == NAME_DEPTH:
+            self._meet_runs(directory, found, filesystem)
+        else:
+            for name, child in found.items():
                 self._meet_directory(above + name, child, directory, is_news, filesystem)
         if filesystem.times is not worth and filesystem.times is Times.WORTHLESS:
             self._note_worthless(directory, filesystem)
@@ -334,7 +310,18 @@ class Discovery:
         if before is not None:
             self._changed_after[path] = self._clock.time() - (now - parent.listed_at)
 
-    def _meet_run(self, path: bytes, inode: int, filesystem: Filesystem) -> None:
+    def _meet_runs(
+        self, name: KnownDirectory, found: Mapping[bytes, Child], filesystem: Filesystem
+    ) -> None:
+        self._listings += 1
+        filesystem.meet_numbers(name.path, found)
+        changed = NEVER < name.listed_at < name.shown_at
+        for run_id, child in found.items():
+            run = self._meet_run(join(name.path, run_id), child.inode, filesystem)
+            if changed and len(found) <= FEW:
+                run.look_at = NEVER
+
+    def _meet_run(self, path: bytes, inode: int, filesystem: Filesystem) -> KnownRun:
         run = self.snapshot.runs.get(path)
         if run is None:
             run = self.snapshot.runs[path] = KnownRun(path, self._clock.time())
@@ -345,8 +332,9 @@ class Discovery:
             # Another directory under the same name: nothing that is known of its file holds.
             if run.inode != 0:
                 run.racy, run.look_at = True, NEVER
-                self._renumbered.add(path)
+                self.renumbered.add(path)
             run.inode = inode
+        return run
 
 
 def _is_as_shown(directory: KnownDirectory, listing: Directory) -> bool:

@@ -6,6 +6,7 @@ A directory's times change whenever a name is added or removed, on most filesyst
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 
 from jobcache_refresher.scan.tree import Child
@@ -76,7 +77,7 @@ class Filesystem:
         elif self._first != times:
             self.times = Times.DIFFER
 
-    def meet_numbers(self, path: bytes, children: dict[bytes, Child]) -> None:
+    def meet_numbers(self, path: bytes, children: Mapping[bytes, Child]) -> None:
         """The listing of a directory gives these numbers, of directories that differ from all others."""
         numbers = {child.inode for child in children.values()}
         if len(numbers) < len(children) or NO_NUMBER in numbers:

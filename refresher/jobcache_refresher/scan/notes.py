@@ -16,6 +16,7 @@ from jobcache_refresher.scan.reading import (
 )
 from jobcache_refresher.scan.schedule import Schedule
 from jobcache_refresher.scan.snapshot import APART, NEVER, KnownRun
+from jobcache_refresher.scan.tree import Fingerprint
 from jobcache_refresher.scan.waiting import Waiting
 from jobcache_refresher.text import shown
 
@@ -100,10 +101,21 @@ class RunNotes:
         run.trouble = trouble.reason
 
     def _note_reading(self, run: KnownRun, reading: Reading) -> None:
-        self._discovery.note_fingerprint(run, reading.fingerprint)
+        self._doubt_numbers(run, reading.fingerprint)
         if run.fingerprint != reading.fingerprint:
             run.fingerprint = reading.fingerprint
             run.read_at = self._clock.monotonic()
         run.changed_at = reading.fingerprint.mtime_ns / 1e9
         run.racy = reading.racy
         run.beat = reading.beat
+
+    def _doubt_numbers(self, run: KnownRun, fingerprint: Fingerprint) -> None:
+        """A file was read again; if nothing but numbers changed, they may prove nothing."""
+        discovery = self._discovery
+        filesystem = discovery.filesystem_of(run)
+        is_same = fingerprint.matches(run.fingerprint, inodes=False)
+        if is_same and run.path in discovery.renumbered:
+            filesystem.entry_numbers.doubt()
+        if is_same and fingerprint != run.fingerprint:
+            filesystem.inodes.doubt()
+        discovery.renumbered.discard(run.path)

@@ -155,6 +155,22 @@ class Snapshot:
             if missed == 0
         ]
 
+    def busy_groups(self, fresh_since: float, changed_since: float) -> set[bytes]:
+        """Groups with a live run, or in which something changed lately; a project or the root itself if it did.
+
+        Args:
+            fresh_since: oldest heartbeat of a live run, in epoch seconds.
+            changed_since: monotonic time from which on a change counts.
+        """
+        busy = {
+            run.path.rsplit(b"/", 2)[0] for run in self.runs.values() if run.is_live(fresh_since)
+        }
+        for directory in self.directories.values():
+            if directory.changed_at > changed_since:
+                is_name = directory.depth + 1 == RUN_DEPTH
+                busy.add(directory.path.rpartition(b"/")[0] if is_name else directory.path)
+        return busy
+
     def runs_below(self, path: bytes) -> Iterator[KnownRun]:
         """Every run at or below a path."""
         if run := self.runs.get(path):
