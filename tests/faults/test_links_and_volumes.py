@@ -229,7 +229,11 @@ def _mount(volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         where = Path(os.readlink(f"/proc/self/fd/{handle}"))
         if not stat.S_ISDIR(status.st_mode) or volume not in {where, *where.parents}:
             return status
-        return SimpleNamespace(st_mtime_ns=status.st_mtime_ns, st_dev=status.st_dev + 1)
+        return SimpleNamespace(
+            st_mtime_ns=status.st_mtime_ns,
+            st_ctime_ns=status.st_ctime_ns,
+            st_dev=status.st_dev + 1,
+        )
 
     monkeypatch.setattr("jobcache_refresher.scan.tree.os.fstat", fstat)
 

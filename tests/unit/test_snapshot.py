@@ -6,7 +6,8 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from jobcache_refresher.scan.snapshot import PASSING_LOOKS, ROOT, Snapshot, join
+from jobcache_refresher.scan.snapshot import PASSING_LOOKS, ROOT, KnownRun, Snapshot, join
+from jobcache_refresher.scan.tree import Fingerprint
 
 RUNS = (b"p/g/n/r1", b"p/g/n/r2", b"p/g/other/r1", b"q/g/n/r1")
 
@@ -121,6 +122,22 @@ def test_what_is_doubted_is_looked_at_again(snapshot: Snapshot) -> None:
     snapshot.doubt_all()
     assert all(directory.racy for directory in snapshot.directories.values())
     assert all(run.look_at < 0 for run in snapshot.runs.values())
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "trouble", "waiting"),
+    [
+        (None, None, True),
+        (None, "empty", True),
+        (Fingerprint(1, 2, 3, 4), "empty", True),
+        (Fingerprint(1, 2, 3, 4), None, False),
+    ],
+)
+def test_a_run_without_a_file_that_can_be_read_is_waited_for(
+    fingerprint: Fingerprint | None, trouble: str | None, waiting: bool
+) -> None:
+    run = KnownRun(b"p/g/n/r", 0.0, fingerprint=fingerprint, trouble=trouble)
+    assert run.is_waiting is waiting
 
 
 def test_join() -> None:

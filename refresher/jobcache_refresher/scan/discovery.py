@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 
 from jobcache_refresher.clock import Clock
+from jobcache_refresher.scan.filesystem import Filesystem, Times
+from jobcache_refresher.scan.racy import is_racy
 from jobcache_refresher.scan.root import NOT_PROJECTS, RootCheck
 from jobcache_refresher.scan.schedule import ACTIVE_FOR, NAME_DEPTH, Schedule
 from jobcache_refresher.scan.scope import Scope
@@ -15,17 +17,27 @@ from jobcache_refresher.scan.snapshot import (
     NEVER,
     NOTHING,
     ROOT,
-    RUN_DEPTH,
     KnownDirectory,
     KnownRun,
     Snapshot,
     join,
 )
-from jobcache_refresher.scan.tree import Directory, ElsewhereError, OtherDeviceError, Tree
+from jobcache_refresher.scan.tree import (
+    Child,
+    CutListingError,
+    Directory,
+    ElsewhereError,
+    OtherDeviceError,
+    Tree,
+)
 from jobcache_refresher.text import shown
 from jobcache_refresher.workers import Workers
 
 log = logging.getLogger(__name__)
+
+FEW = 20
+"""Runs of one name that are looked at when its directory changed: one may be another directory by now that bears the
+number of the one before. A name with more costs too much for that, and waits for the usual look."""
 
 
 class Discovery:
@@ -46,14 +58,24 @@ class Discovery:
         self.snapshot = Snapshot()
         self.volumes: set[bytes] = set()
         """Directories on filesystems of their own, as the last scan of more than hints met them. They are not read."""
+        self.busy: set[bytes] = set()
+        """Groups in which change is expected, as of the last poll."""
+        self.renumbered: set[bytes] = set()
+        """Runs that a listing showed with another number, which are read again for that."""
         self._tree = tree
         self._root_check = root_check
         self._schedule = schedule
         self._clock = clock
         self._workers = workers
         self._settle = settle
+        self._filesystems: dict[int, Filesystem] = {}
+        """By device."""
+        self._changed_after: dict[bytes, float] = {}
+        """Directories that changed and may be racy, each with a time at which another state was still shown."""
+        self._listings = 0
+        """How many listings were taken over."""
         self._began = NEVER
-        """Monotonic time at which the scan under way, or the last one, began."""
+        """Monotonic time at which the last scan began."""
 
     def discover(self, scope: Scope, hints: Iterable[bytes], fresh_since: float) -> int:
         """List what is due, from the root down; returns how many directories could not be listed.
@@ -71,10 +93,12 @@ class Discovery:
             pointed_at.update(
                 b"/".join(names[:depth]) for depth in range(1, min(len(names), NAME_DEPTH) + 1)
             )
-        busy = self._busy_groups(fresh_since) if scope is Scope.POLL else set()
+        if scope is Scope.POLL:
+            recently = self._clock.monotonic() - ACTIVE_FOR
+            self.busy = self.snapshot.busy_groups(fresh_since, recently)
         level = self.snapshot.present_below(ROOT)
         while level:
-            due = [one for one in level if self._is_due(one, scope, pointed_at, busy)]
+            due = [one for one in level if self._is_due(one, scope, pointed_at)]
             errors += self._list_all(due)
             # Hints come often: what they cost must not grow with the tree.
             parents = due if scope is Scope.HINTS else level
@@ -90,6 +114,15 @@ class Discovery:
         """Something is gone from a directory: list it in the next scan."""
         self.snapshot.directories[path].racy = True
 
+    def shows(self, path: bytes) -> bool:
+        """Whether a directory was listed whole in this scan, so that what it holds is there."""
+        return self.snapshot.directories[path].listed_at >= self._began
+
+    def filesystem_of(self, run: KnownRun) -> Filesystem:
+        """The filesystem that a run lies on, as far as that is known."""
+        above = self.snapshot.directories.get(run.path.rpartition(b"/")[0])
+        return (above.filesystem if above else None) or Filesystem()
+
     def _look_at_root(self) -> int:
         root = self.snapshot.directories[ROOT]
         known = {name for name, missed in root.children.items() if missed < CONFIRMATIONS}
@@ -100,30 +133,20 @@ class Discovery:
             self.snapshot.doubt_all()
         return self._absorb(root, listing, listed_at)
 
-    def _busy_groups(self, fresh_since: float) -> set[bytes]:
-        """Groups with a live run, or in which something changed lately."""
-        recent = self._clock.monotonic() - ACTIVE_FOR
-        busy = {
-            run.path.rsplit(b"/", 2)[0]
-            for run in self.snapshot.runs.values()
-            if run.is_live(fresh_since)
-        }
-        for directory in self.snapshot.directories.values():
-            if directory.changed_at > recent:
-                above = directory.depth == NAME_DEPTH
-                busy.add(directory.path.rpartition(b"/")[0] if above else directory.path)
-        return busy
-
-    def _is_due(
-        self, directory: KnownDirectory, scope: Scope, pointed_at: set[bytes], busy: set[bytes]
-    ) -> bool:
-        if directory.mtime_ns is None or scope is Scope.RELIST or directory.path in pointed_at:
+    def _is_due(self, directory: KnownDirectory, scope: Scope, pointed_at: set[bytes]) -> bool:
+        if directory.listed_at == NEVER or scope is Scope.RELIST or directory.path in pointed_at:
             return True
         if scope is Scope.HINTS:
             return False
-        changed = directory.shown_mtime_ns not in {None, directory.mtime_ns}
-        overdue = directory.list_at <= self._clock.monotonic() or directory.path in busy
-        return changed or overdue or directory.racy or directory.has_missing
+        overdue = directory.list_at <= self._clock.monotonic() or self._is_busy(directory)
+        return overdue or directory.racy or directory.has_missing
+
+    def _is_busy(self, directory: KnownDirectory) -> bool:
+        """Whether only a listing tells of the change that is expected in a directory."""
+        if directory.depth < NAME_DEPTH:
+            return directory.path in self.busy
+        times_prove = directory.filesystem is not None and directory.filesystem.times_prove
+        return not times_prove and directory.path.rpartition(b"/")[0] in self.busy
 
     def _list_all(self, directories: list[KnownDirectory]) -> int:
         errors = 0
@@ -131,7 +154,7 @@ class Discovery:
         listings = self._workers.map(self._list, directories)
         for directory, listing in zip(directories, listings, strict=True):
             if isinstance(listing, FileNotFoundError | NotADirectoryError | ElsewhereError):
-                self.mark_dirty(directory.path.rpartition(b"/")[0])
+                errors += self._note_lost(directory, listing)
             elif isinstance(listing, OSError):
                 directory.racy = True
                 directory.trouble = f"cannot be listed: {listing.strerror or listing}"
@@ -140,50 +163,110 @@ class Discovery:
                     self.volumes.add(directory.path)
             else:
                 errors += self._absorb(directory, listing, listed_at)
-                interval = self._schedule.listing_interval(directory.depth, directory.path)
+                interval = self._schedule.listing_interval(
+                    directory.depth,
+                    directory.path,
+                    times_prove=self._filesystem(listing).times_prove,
+                )
                 directory.list_at = self._clock.monotonic() + interval
         return errors
 
+    def _note_lost(self, directory: KnownDirectory, error: OSError) -> int:
+        """A directory was not found; returns 1 if its parent's listings hold it all the same, else 0."""
+        parent = directory.path.rpartition(b"/")[0]
+        contradicted = directory.lost and self.shows(parent)
+        directory.lost = directory.racy = True
+        self.mark_dirty(parent)
+        if contradicted:
+            directory.trouble = f"cannot be listed: {error.strerror or error}"
+        return int(contradicted)
+
     def _list(self, directory: KnownDirectory) -> Directory | OSError:
         try:
-            # Of a name's subdirectories, the runs, the mtimes tell nothing.
+            # Of a name's subdirectories, the runs, the times tell nothing.
             listing = self._tree.list_directory(
                 directory.path, with_mtimes=directory.depth < NAME_DEPTH
             )
+        except CutListingError as error:
+            return error.part
         except OSError as error:
             return error
         return listing
 
     def _absorb(self, directory: KnownDirectory, listing: Directory, listed_at: float) -> int:
-        """Take over a listing; returns how many names in it could not be looked at."""
+        """Take over a listing; returns how many names in it could not be looked at, and 1 more if it is not whole."""
         children, found = directory.children, listing.subdirectories
         if directory.path == ROOT:
             found = {name: child for name, child in found.items() if name not in NOT_PROJECTS}
+        now, filesystem = self._clock.monotonic(), self._filesystem(listing)
         # A first listing is no news; else everything would count as busy after a start.
-        is_news = directory.mtime_ns is not None
+        is_news = directory.listed_at != NEVER
         # What could not be looked at is there all the same: of a name that is known, nothing changes.
         kept = children.keys() & listing.unknown
         there = found.keys() | kept
-        if is_news and there != {name for name, missed in children.items() if missed == 0}:
-            directory.changed_at = self._clock.monotonic()
-        if missing := children.keys() - there:
-            self._miss(directory, missing)
-        else:
-            directory.seen_at = self._began
-        children.update(dict.fromkeys(kept, 0))
-        above, depth = join(directory.path, b""), directory.depth + 1
-        for name, child in found.items():
-            children[name] = 0
-            if depth == RUN_DEPTH:
-                self._meet_run(above + name, child.inode)
+        if listing.cut is None:
+            if is_news and there != {name for name, missed in children.items() if missed == 0}:
+                directory.changed_at = now
+                if not directory.racy and _is_as_shown(directory, listing):
+                    filesystem.suspect(directory.path, now)
+            if missing := children.keys() - there:
+                self._miss(directory, missing)
             else:
-                self._meet_directory(above + name, depth, child.mtime_ns, is_news)
+                directory.seen_at = self._began
+        children.update(dict.fromkeys(kept, 0))
+        children.update(dict.fromkeys(found, 0))
+        above = join(directory.path, b"")
+        worth = filesystem.times
+        if directory.depth == NAME_DEPTH:
+            self._meet_runs(directory, found, filesystem)
+        else:
+            for name, child in found.items():
+                self._meet_directory(above + name, child, directory, is_news, filesystem)
+        if filesystem.times is not worth and filesystem.times is Times.WORTHLESS:
+            self._note_worthless(directory, filesystem)
+        directory.filesystem, directory.lost = filesystem, False
+        self._note_listing(directory, listing, listed_at)
+        return len(listing.unknown) + (listing.cut is not None)
+
+    def _note_worthless(self, directory: KnownDirectory, filesystem: Filesystem) -> None:
+        log.warning(
+            "%s: directory times prove nothing on this filesystem; all directories are listed within relist_interval, "
+            "and those of busy groups in every poll",
+            shown(directory.path or b"."),
+        )
+        for other in self.snapshot.directories.values():
+            if other.depth == NAME_DEPTH and other.filesystem is filesystem:
+                interval = self._schedule.listing_interval(
+                    NAME_DEPTH, other.path, times_prove=False
+                )
+                other.list_at = min(other.list_at, self._clock.monotonic() + interval)
+
+    def _note_listing(
+        self, directory: KnownDirectory, listing: Directory, listed_at: float
+    ) -> None:
+        now, times = self._clock.monotonic(), (listing.mtime_ns, listing.ctime_ns)
         directory.trouble = None
         directory.passed_over = dict.fromkeys(listing.unknown, "cannot be looked at") or NOTHING
-        directory.mtime_ns = listing.mtime_ns
-        long_ago = listing.mtime_ns / 1e9 + self._settle < listed_at
-        directory.racy = not long_ago or bool(listing.unknown)
-        return len(listing.unknown)
+        if directory.path == ROOT and (directory.shown is None or directory.shown.times != times):
+            directory.shown, directory.shown_at = Child(0, times), now
+        if listing.cut is not None:
+            directory.racy = True
+            directory.trouble = f"cannot be listed to its end: {listing.cut}"
+            return
+        racy = is_racy(
+            times,
+            seen_at=listed_at,
+            known_for=now - directory.shown_at if _is_as_shown(directory, listing) else 0.0,
+            not_before=self._changed_after.get(directory.path, NEVER),
+            settle=self._settle,
+        )
+        if not racy:
+            self._changed_after.pop(directory.path, None)
+        directory.racy = racy or bool(listing.unknown)
+        directory.listed_at = now
+
+    def _filesystem(self, listing: Directory) -> Filesystem:
+        return self._filesystems.setdefault(listing.device, Filesystem())
 
     def _miss(self, directory: KnownDirectory, names: Set[bytes]) -> None:
         now = self._clock.monotonic()
@@ -193,20 +276,61 @@ class Discovery:
         if counts:
             directory.missed_at = now
 
-    def _meet_directory(self, path: bytes, depth: int, mtime_ns: int | None, is_news: bool) -> None:
+    def _meet_directory(
+        self,
+        path: bytes,
+        child: Child,
+        parent: KnownDirectory,
+        is_news: bool,
+        filesystem: Filesystem,
+    ) -> None:
+        now = self._clock.monotonic()
         known = self.snapshot.directories.get(path)
         if known is None:
-            known = self.snapshot.directories[path] = KnownDirectory(path, depth)
+            known = self.snapshot.directories[path] = KnownDirectory(path, parent.depth + 1)
             if is_news:
-                known.changed_at = self._clock.monotonic()
-        known.shown_mtime_ns = mtime_ns
+                known.changed_at = now
+        if child.times is None:
+            known.racy = True  # It cannot be looked at: listing it tells why.
+            return
+        filesystem.meet_times(child.times)
+        before, known.shown = known.shown, child
+        if before is not None and not filesystem.meet_again(before, child):
+            filesystem.judge(path, now, self._settle)
+            return
+        filesystem.clear(path)
+        known.racy, known.shown_at = True, now
+        if before is not None:
+            self._changed_after[path] = self._clock.time() - (now - parent.listed_at)
 
-    def _meet_run(self, path: bytes, inode: int) -> None:
+    def _meet_runs(
+        self, name: KnownDirectory, found: Mapping[bytes, Child], filesystem: Filesystem
+    ) -> None:
+        self._listings += 1
+        filesystem.meet_numbers(name.path, found)
+        changed = NEVER < name.listed_at < name.shown_at
+        for run_id, child in found.items():
+            run = self._meet_run(join(name.path, run_id), child.inode, filesystem)
+            if changed and len(found) <= FEW:
+                run.look_at = NEVER
+
+    def _meet_run(self, path: bytes, inode: int, filesystem: Filesystem) -> KnownRun:
         run = self.snapshot.runs.get(path)
         if run is None:
             run = self.snapshot.runs[path] = KnownRun(path, self._clock.time())
-        if run.inode != inode:
+        if not filesystem.entry_numbers.prove:
+            # Nobody tells whether it is the same directory: what is held of it is opened anew by its path.
+            run.inode = -self._listings
+        elif run.inode != inode:
             # Another directory under the same name: nothing that is known of its file holds.
             if run.inode != 0:
                 run.racy, run.look_at = True, NEVER
+                self.renumbered.add(path)
             run.inode = inode
+        return run
+
+
+def _is_as_shown(directory: KnownDirectory, listing: Directory) -> bool:
+    """Whether a directory's own times, right before it was listed, were those that its parent's listing showed."""
+    shown = directory.shown
+    return shown is not None and shown.times == (listing.mtime_ns, listing.ctime_ns)

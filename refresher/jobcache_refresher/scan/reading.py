@@ -10,9 +10,10 @@ from jobcache.models import JobStatus
 from jobcache.schema.job import FINGERPRINT, LOG_NAME, METADATA_NAME, RUNNING, encode_description
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.records import Fields
-from jobcache_refresher.scan import identity
 from jobcache_refresher.scan.descriptors import DescriptorCache, Descriptors
+from jobcache_refresher.scan.identity import encode
 from jobcache_refresher.scan.parse import UnparsableError, parse_metadata
+from jobcache_refresher.scan.racy import is_racy
 from jobcache_refresher.scan.rules import Rules
 from jobcache_refresher.scan.schedule import Schedule
 from jobcache_refresher.scan.snapshot import NEVER, KnownRun
@@ -106,10 +107,13 @@ class Reader:
         self.behind = 0.0
         """Seconds, none or more, by which this machine's clock is behind the one by which staleness is judged."""
 
-    def examine(self, run: KnownRun, *, forced: bool, live: bool) -> Finding:
-        """Look at a run; read it if its fingerprint changed or cannot be trusted yet, or if that is forced."""
+    def examine(self, run: KnownRun, *, forced: bool, live: bool, inodes: bool = True) -> Finding:
+        """Look at a run; read it if its fingerprint changed or cannot be trusted yet, or if that is forced.
+
+        ``inodes`` is False where inode numbers prove nothing.
+        """
         try:
-            return self._look(run, forced, live)
+            return self._look(run, forced, live, inodes)
         except FileNotFoundError:
             return self._look_for_file(run)
         except (NotADirectoryError, ElsewhereError):
@@ -123,41 +127,42 @@ class Reader:
         except Exception as error:
             return Trouble(f"{METADATA_NAME} cannot be kept: {error!r}", passing=False)
 
-    def _look(self, run: KnownRun, forced: bool, live: bool) -> Finding:
+    def _look(self, run: KnownRun, forced: bool, live: bool, inodes: bool) -> Finding:
         trusted = run.fingerprint is not None and not run.racy and run.trouble is None
         known = run.fingerprint if trusted and not forced else None
         if not live:
             self._descriptors.drop(run.path)
         elif descriptors := self._descriptors.of(run.path, run.inode):
             try:
-                return self._look_through(run, known, descriptors)
+                return self._look_through(run, known, descriptors, inodes)
             except OSError:
                 # What a held directory says may be of the past; the path decides.
                 self._descriptors.drop(run.path)
-        same = known is not None and self._tree.fingerprint(run.path, METADATA) == known
+        same = known is not None and self._tree.fingerprint(run.path, METADATA).matches(
+            known, inodes=inodes
+        )
         # A live run writes its file again, and its log is searched then.
         if same and (live or not self._log_changed(run)):
             return UNCHANGED
-        return self._read(run, None)
+        return self._read(run, None, live, inodes)
 
     def _look_through(
-        self, run: KnownRun, known: Fingerprint | None, descriptors: Descriptors
+        self, run: KnownRun, known: Fingerprint | None, descriptors: Descriptors, inodes: bool
     ) -> Finding:
         if known is not None:
             held = self._descriptors.fingerprint(descriptors)
-            if held == known:
+            if held is not None and held.matches(known, inodes=inodes):
                 return UNCHANGED
-            if (
-                held is None
-                and self._tree.fingerprint(run.path, METADATA, descriptors.directory) == known
-            ):
+            if held is None and self._tree.fingerprint(
+                run.path, METADATA, descriptors.directory
+            ).matches(known, inodes=inodes):
                 self._descriptors.renew(descriptors, METADATA)
                 return UNCHANGED
-        reading = self._read(run, descriptors.directory)
+        reading = self._read(run, descriptors.directory, True, inodes)
         self._descriptors.renew(descriptors, METADATA)
         return reading
 
-    def _read(self, run: KnownRun, held: int | None) -> Reading:
+    def _read(self, run: KnownRun, held: int | None, live: bool, inodes: bool) -> Reading:
         read_at = self._clock.time()
         fingerprint, raw = self._tree.read_whole(run.path, METADATA, self._metadata_cap, held)
         job, remark = parse_metadata(
@@ -170,19 +175,27 @@ class Reader:
         runs = job.status is JobStatus.RUNNING
         self._search_log(run, held, ended=not runs)
         fields = encode_description(job, wandb_url=run.log.url, log_scanned=run.log.scanned)
+        racy = self._is_racy(run, fingerprint, read_at, live, inodes)
+        # A live run writes its file again soon: that it has settled is not worth a write of its own.
+        settled_only = live and run.racy and fingerprint == run.fingerprint
         # A remark is not published. So the next leader reads the run again, as one that was read otherwise.
-        fields[FINGERPRINT] = identity.encode(fingerprint, b"" if remark else self._rules.tag)
-        racy = self._is_racy(run, fingerprint, read_at)
+        tag = b"" if remark else self._rules.tag
+        fields[FINGERPRINT] = encode(fingerprint, tag, racy or settled_only)
         return Reading(fields, fingerprint, racy, job.heartbeat_at if runs else None, remark)
 
-    def _is_racy(self, run: KnownRun, fingerprint: Fingerprint, read_at: float) -> bool:
-        """Whether the file changed so recently that an equal fingerprint does not yet mean equal content."""
-        changed_at = fingerprint.mtime_ns / 1e9
-        if changed_at <= read_at + self._settle:
-            return changed_at + self._settle >= read_at
-        # The writer's clock is ahead of this one: go by when this fingerprint was first met.
-        met_before = fingerprint == run.fingerprint
-        return not met_before or self._clock.monotonic() - run.read_at <= self._settle
+    def _is_racy(
+        self, run: KnownRun, fingerprint: Fingerprint, read_at: float, live: bool, inodes: bool
+    ) -> bool:
+        met_before = fingerprint.matches(run.fingerprint, inodes=inodes)
+        # A live run was looked at in the poll before; a poll may begin late.
+        witnessed = live and run.fingerprint is not None and not met_before
+        return is_racy(
+            (fingerprint.mtime_ns, fingerprint.ctime_ns),
+            seen_at=read_at,
+            known_for=self._clock.monotonic() - run.read_at if met_before else 0.0,
+            not_before=read_at - 2 * self._schedule.poll if witnessed else NEVER,
+            settle=self._settle,
+        )
 
     def _search_log(self, run: KnownRun, held: int | None, *, ended: bool) -> None:
         wanted = run.log.wants(self._log_cap)
@@ -235,7 +248,11 @@ class Reader:
         except OSError as error:
             return Trouble(f"cannot be listed: {error.strerror or error}", passing=False)
         there = METADATA in listing.others or METADATA in listing.unknown
-        return UNCHANGED if there else FileMissing()
+        if there:
+            return Trouble(
+                f"{METADATA_NAME} cannot be found, though a listing holds it", passing=True
+            )
+        return FileMissing()
 
 
 def beat_of(fields: Fields) -> float | None:

@@ -15,30 +15,22 @@ from jobcache_refresher.records import Fields
 from jobcache_refresher.scan.absences import Absence, missing_paths, missing_runs
 from jobcache_refresher.scan.descriptors import DescriptorCache
 from jobcache_refresher.scan.discovery import Discovery
-from jobcache_refresher.scan.reading import (
-    DirectoryMissing,
-    FileMissing,
-    Finding,
-    Reader,
-    Reading,
-    Trouble,
-    Unchanged,
-)
+from jobcache_refresher.scan.notes import RunNotes
+from jobcache_refresher.scan.reading import Finding, Reader, Reading, Trouble
 from jobcache_refresher.scan.rereads import Rereads
 from jobcache_refresher.scan.root import RootCheck, RootFaultError
 from jobcache_refresher.scan.rules import Rules
 from jobcache_refresher.scan.schedule import Schedule
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.snapshot import (
-    APART,
     CONFIRMATIONS,
     NEVER,
-    PASSING_LOOKS,
     KnownDirectory,
     KnownRun,
     Snapshot,
 )
 from jobcache_refresher.scan.tree import Tree
+from jobcache_refresher.scan.waiting import Waiting
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.workers import Workers
 
@@ -94,6 +86,7 @@ class Scanner:
             settings.relist_interval,
             settings.resync_interval,
         )
+        self._waiting = Waiting(self._schedule)
         self._workers = Workers(settings.scan_threads, "jobcache-scan")
         self._descriptors = DescriptorCache(
             tree, min(settings.max_descriptors, open_files_limit() // 2)
@@ -107,6 +100,7 @@ class Scanner:
             self._workers,
             settings.settle,
         )
+        self._notes = RunNotes(self._discovery, self._schedule, self._waiting, clock)
         self._reader = Reader(
             tree,
             self._descriptors,
@@ -236,12 +230,16 @@ class Scanner:
         for path in self._rereads.take(self.snapshot.outdated):
             self.mark_dirty(path)
         now = float("inf") if scope is Scope.RELIST else self._clock.monotonic()
-        # Anywhere above them, too: a project that became a link leads elsewhere.
-        present = self.snapshot.present(
+        due = [
             run
             for run in runs.values()
             if run.look_at <= now or (run.beat is not None and run.beat >= fresh_since)
-        )
+        ]
+        if scope is Scope.POLL:
+            early = self._waiting.in_busy_groups(runs, self._discovery.busy, now)
+            due += [run for run in early if not run.is_live(fresh_since)]
+        # Anywhere above them, too: a project that became a link leads elsewhere.
+        present = self.snapshot.present(due)
         if pointed_at:
             others = pointed_at - {run.path for run in present}
             present += [runs[path] for path in others if path in runs]
@@ -260,14 +258,19 @@ class Scanner:
         look = self._reader.examine
 
         def examine(run: KnownRun) -> Finding:
-            return look(run, forced=run.path in forced, live=run.is_live(fresh_since))
+            return look(
+                run,
+                forced=run.path in forced,
+                live=run.is_live(fresh_since),
+                inodes=self._discovery.filesystem_of(run).inodes.prove,
+            )
 
         torn = []
         fresh: Readings = {}
         findings = self._workers.map(examine, runs)
         for done, (run, finding) in enumerate(zip(runs, findings, strict=True), 1):
             scan.examined += 1
-            self._note(run, finding)
+            self._notes.take(run, finding)
             if isinstance(finding, Reading):
                 scan.read.append(run.path)
                 fresh[run.path] = finding.fields
@@ -280,51 +283,6 @@ class Scanner:
         if fresh:
             give(fresh)
         return torn
-
-    def _note(self, run: KnownRun, finding: Finding) -> None:
-        time, now = self._clock.time(), self._clock.monotonic()
-        above = run.path.rpartition(b"/")[0]
-        if isinstance(finding, Unchanged):
-            run.trouble, run.troubled, run.file_missed = None, 0, 0
-        else:
-            self._note_news(run, finding, above, time, now)
-        run.look_at = now + self._schedule.quiet_interval(time - run.changed_at, above)
-        racy = run.fingerprint is not None and run.racy and run.trouble is None
-        if racy or run.file_missed:
-            run.look_at = NEVER
-
-    def _note_news(
-        self, run: KnownRun, finding: Finding, above: bytes, time: float, now: float
-    ) -> None:
-        if isinstance(finding, Trouble):
-            self._note_trouble(run, finding, time)
-        else:
-            run.trouble, run.troubled = None, 0
-        if not isinstance(finding, FileMissing):
-            run.file_missed = 0
-        elif now - run.missed_at > APART:
-            run.file_missed += 1
-            run.missed_at = now
-        if isinstance(finding, DirectoryMissing):
-            self._discovery.mark_dirty(above)
-        elif isinstance(finding, Reading):
-            self._note_reading(run, finding)
-
-    def _note_trouble(self, run: KnownRun, trouble: Trouble, now: float) -> None:
-        if run.troubled == 0:
-            run.changed_at = now
-        run.troubled = run.troubled + 1 if trouble.passing else PASSING_LOOKS
-        run.trouble = trouble.reason
-
-    def _note_reading(self, run: KnownRun, reading: Reading) -> None:
-        if run.fingerprint != reading.fingerprint:
-            run.fingerprint = reading.fingerprint
-            run.read_at = self._clock.monotonic()
-        run.changed_at = reading.fingerprint.mtime_ns / 1e9
-        run.racy = reading.racy
-        run.beat = reading.beat
-        self.snapshot.outdated.discard(run.path)
-        run.remark = reading.remark
 
     def _judge_absences(self, scan: Scan, among: Iterable[bytes] | None) -> None:
         """Say what is absent: of everything, or, since hints come often, of some paths only."""

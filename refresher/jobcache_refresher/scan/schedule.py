@@ -2,9 +2,12 @@
 
 * A run with a fresh heartbeat is looked at in every poll. Any other is looked at the more rarely the longer it has not
   changed: after a tenth of that time, at least once in a resync.
-* A directory is listed when its parent shows another mtime for it, when an equal mtime would not yet prove an equal
+* A run that is waited for, since its file is not there or cannot be read, is looked at once in a relist if it is one of
+  the newest, and in every poll if its group is busy: ``waiting`` says which.
+* A directory is listed when its parent shows another state of it, when an equal state would not yet prove an equal
   listing, and at the latest after a period: a poll for the root and for busy groups, a relist for projects and the
-  other groups, a resync for names, whose mtimes their groups' listings show.
+  other groups, a resync for names, whose states their groups' listings show. Where a filesystem's directory times prove
+  nothing, names are listed as often as their groups.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ class Schedule:
 
     def __init__(self, poll: float, relist: float, resync: float) -> None:
         self.poll = poll
+        self.polls_a_relist = max(1.0, relist / poll)
         self._relist = max(0.0, relist - poll)
         # The period is a promise, and a poll may come just before it is over.
         self._resync = max(resync - poll, poll)
@@ -38,9 +42,15 @@ class Schedule:
         """Seconds until a run that has not changed for some seconds is looked at again."""
         return self._spread(min(max(unchanged_for / BACKOFF, self.poll), self._resync), directory)
 
-    def listing_interval(self, depth: int, directory: bytes) -> float:
-        """Seconds until a directory is listed again although its mtime is the same."""
-        if depth == NAME_DEPTH:
+    def waiting_interval(self, waited_for: float, directory: bytes, *, newest: bool) -> float:
+        """Seconds until a run is looked at again of which no file could be read for some seconds."""
+        quiet = self.quiet_interval(waited_for, directory)
+        relist = self._spread(self._relist, directory)
+        return min(quiet, relist) if newest else max(quiet, relist)
+
+    def listing_interval(self, depth: int, directory: bytes, *, times_prove: bool = True) -> float:
+        """Seconds until a directory is listed again although it shows the same state."""
+        if depth == NAME_DEPTH and times_prove:
             return self._spread(self._resync, directory)
         return self._spread(self._relist, directory)
 

@@ -10,8 +10,9 @@ from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from jobcache_refresher.scan.filesystem import Filesystem
 from jobcache_refresher.scan.logs import LogSearch
-from jobcache_refresher.scan.tree import Fingerprint
+from jobcache_refresher.scan.tree import Child, Fingerprint
 
 ROOT = b""
 RUN_DEPTH = 4
@@ -38,12 +39,19 @@ class KnownDirectory:
 
     path: bytes
     depth: int
-    mtime_ns: int | None = None
-    """Its mtime before it was last listed whole; None if it never was."""
-    shown_mtime_ns: int | None = None
-    """Its mtime as its parent's listing last showed it; None if that is not known."""
+    shown: Child | None = None
+    """What tells its state, as its parent's listing last showed it, the root's as its own did; None if not known."""
+    shown_at: float = NEVER
+    """Monotonic time at which that state was first met."""
     racy: bool = True
-    """Whether it was listed so soon after its last change that an equal mtime does not yet mean an equal listing."""
+    """Whether it must be listed again: it shows another state since, or was listed so soon after its last change that
+    an equal state does not yet mean an equal listing."""
+    listed_at: float = NEVER
+    """Monotonic time at which it was last listed whole; minus infinity if it never was."""
+    lost: bool = False
+    """Whether it was not found where its parent's listing shows it, when it was last to be listed."""
+    filesystem: Filesystem | None = None
+    """Which one it lies on, as of when it was last listed; None if it never was."""
     children: dict[bytes, int] = field(default_factory=dict)
     """Names below it, each with how many listings in a row it has been missing from."""
     changed_at: float = NEVER
@@ -73,7 +81,8 @@ class KnownRun:
     changed_at: float
     """Wall time of its last change, in epoch seconds: of the file, or of the trouble with it."""
     inode: int = 0
-    """Of the directory, as its parent's listing shows it."""
+    """Of the directory, as its parent's listing shows it; negative and new with each listing where such numbers prove
+    nothing."""
     fingerprint: Fingerprint | None = None
     """Of the file when it was last read well."""
     racy: bool = True
@@ -87,7 +96,8 @@ class KnownRun:
     remark: str | None = None
     """What was not taken as it is written when it was read well; None if all was."""
     troubled: int = 0
-    """How many looks in a row could not read it; at least ``PASSING_LOOKS`` if that will not pass by itself."""
+    """How many looks in a row could not read it, or not find its directory; at least ``PASSING_LOOKS`` if that will not
+    pass by itself."""
     file_missed: int = 0
     """How many whole listings of its directory in a row lacked the file."""
     missed_at: float = NEVER
@@ -104,6 +114,11 @@ class KnownRun:
     def may_pass(self) -> bool:
         """Whether its trouble is new and may be over at the next look: it was caught while it was written."""
         return 0 < self.troubled < PASSING_LOOKS
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a file that can be read is waited for."""
+        return self.fingerprint is None or self.trouble is not None
 
     def is_live(self, fresh_since: float) -> bool:
         """Whether it says ``running`` and its heartbeat is fresh: it is expected to change."""
@@ -154,6 +169,22 @@ class Snapshot:
             for name, missed in directory.children.items()
             if missed == 0
         ]
+
+    def busy_groups(self, fresh_since: float, changed_since: float) -> set[bytes]:
+        """Groups with a live run, or in which something changed lately; a project or the root itself if it did.
+
+        Args:
+            fresh_since: oldest heartbeat of a live run, in epoch seconds.
+            changed_since: monotonic time from which on a change counts.
+        """
+        busy = {
+            run.path.rsplit(b"/", 2)[0] for run in self.runs.values() if run.is_live(fresh_since)
+        }
+        for directory in self.directories.values():
+            if directory.changed_at > changed_since:
+                is_name = directory.depth + 1 == RUN_DEPTH
+                busy.add(directory.path.rpartition(b"/")[0] if is_name else directory.path)
+        return busy
 
     def runs_below(self, path: bytes) -> Iterator[KnownRun]:
         """Every run at or below a path."""

@@ -46,18 +46,25 @@ class Fingerprint(NamedTuple):
         """The fingerprint as text."""
         return b"%d:%d:%d:%d" % self
 
+    def matches(self, other: Fingerprint | None, *, inodes: bool) -> bool:
+        """Whether both show one state of one file; ``inodes`` is False where inode numbers prove nothing."""
+        return self == other or (not inodes and other is not None and self[:3] == other[:3])
+
 
 class Child(NamedTuple):
-    """A subdirectory as its parent's listing shows it."""
+    """A subdirectory as its parent's listing shows it.
+
+    Of two listings, equal ones show one state of one directory, where the filesystem's numbers and times prove that.
+    """
 
     inode: int
-    mtime_ns: int | None
-    """None unless it was asked for, or when it could not be had."""
+    times: tuple[int, int] | None
+    """Its mtime and ctime in nanoseconds; None unless they were asked for, or when they could not be had."""
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A directory, listed whole. Its own times are those from before it was listed."""
+    """A directory, listed whole unless it says otherwise. Its own times are those from before it was listed."""
 
     mtime_ns: int
     device: int
@@ -66,6 +73,9 @@ class Directory:
     """Names of everything else: files, links, sockets."""
     unknown: frozenset[bytes] = field(default_factory=frozenset)
     """Names that could not be looked at: of a kind that nobody can tell, but no absence."""
+    ctime_ns: int = 0
+    cut: str | None = None
+    """The error that ended it early, so that a name it lacks may be there all the same; None if it is whole."""
 
 
 _ENCODING = sys.getfilesystemencoding()
@@ -88,6 +98,15 @@ class ElsewhereError(OSError):
     """A link took a directory's place: what was opened lies elsewhere."""
 
 
+class CutListingError(OSError):
+    """The listing failed after it had named some entries."""
+
+    def __init__(self, error: OSError, part: Directory) -> None:
+        super().__init__(error.errno, error.strerror or str(error))
+        self.part = part
+        """What it named until then."""
+
+
 class OtherDeviceError(OSError):
     """The directory lies on a filesystem of its own, which another may take the place of without anybody's notice."""
 
@@ -108,9 +127,12 @@ class Tree:
         """Of the root when it was last listed."""
 
     def list_directory(self, path: bytes, *, with_mtimes: bool = False) -> Directory:
-        """List a directory whole, with its subdirectories' mtimes if asked for.
+        """List a directory whole, with its subdirectories' times if asked for.
 
-        A network filesystem sends the attributes along with the names, so that the mtimes cost nothing more there.
+        A network filesystem sends the attributes along with the names, so that the times cost nothing more there.
+
+        Raises:
+            CutListingError: it failed half way.
         """
         handle = self._open_directory(path) if path else self._open_root()
         try:
@@ -119,30 +141,10 @@ class Tree:
                 self._device = status.st_dev
             elif self._device not in {None, status.st_dev}:
                 raise OtherDeviceError("lies on another device")
-            subdirectories: dict[bytes, Child] = {}
-            others, unknown = set(), set()
-            with os.scandir(handle) as entries:
-                for entry in entries:
-                    name = entry.name.encode(_ENCODING, "surrogateescape")
-                    try:
-                        below = is_directory(entry)
-                    except OSError:
-                        unknown.add(name)
-                        continue
-                    if below:
-                        mtime_ns = _mtime_ns(entry) if with_mtimes else None
-                        subdirectories[name] = Child(entry.inode(), mtime_ns)
-                    else:
-                        others.add(name)
+            listing = _list(handle, status, with_times=with_mtimes)
         finally:
             os.close(handle)
-        return Directory(
-            status.st_mtime_ns,
-            status.st_dev,
-            subdirectories,
-            frozenset(others),
-            frozenset(unknown),
-        )
+        return listing
 
     def exists(self, name: bytes) -> bool:
         """Whether something of this name lies in the root."""
@@ -185,7 +187,9 @@ class Tree:
             if before.size > cap:
                 raise TooLargeError(f"{before.size} bytes, more than {cap}")
             data = _read(handle, before.size)
-            if len(data) != before.size or Fingerprint.of(os.fstat(handle)) != before:
+            after = Fingerprint.of(os.fstat(handle))
+            # It is one file in any case. Some filesystems give it a new number each time.
+            if len(data) != before.size or not after.matches(before, inodes=False):
                 raise TornReadError("changed while it was read")
         finally:
             os.close(handle)
@@ -271,11 +275,48 @@ def _regular(status: os.stat_result) -> os.stat_result:
     return status
 
 
-def _mtime_ns(entry: os.DirEntry[str]) -> int | None:
+def _list(handle: int, status: os.stat_result, *, with_times: bool) -> Directory:
+    subdirectories: dict[bytes, Child] = {}
+    others: set[bytes] = set()
+    unknown: set[bytes] = set()
+    failure: OSError | None = None
     try:
-        return entry.stat(follow_symlinks=False).st_mtime_ns
+        with os.scandir(handle) as entries:
+            for entry in entries:
+                name = entry.name.encode(_ENCODING, "surrogateescape")
+                try:
+                    below = is_directory(entry)
+                except OSError:
+                    unknown.add(name)
+                    continue
+                if below:
+                    subdirectories[name] = _child(entry, with_times=with_times)
+                else:
+                    others.add(name)
+    except OSError as error:
+        failure = error
+    listing = Directory(
+        status.st_mtime_ns,
+        status.st_dev,
+        subdirectories,
+        frozenset(others),
+        frozenset(unknown),
+        ctime_ns=status.st_ctime_ns,
+        cut=None if failure is None else failure.strerror or str(failure),
+    )
+    if failure is not None:
+        raise CutListingError(failure, listing) from failure
+    return listing
+
+
+def _child(entry: os.DirEntry[str], *, with_times: bool) -> Child:
+    if not with_times:
+        return Child(entry.inode(), None)
+    try:
+        status = entry.stat(follow_symlinks=False)
     except OSError:
-        return None
+        return Child(entry.inode(), None)
+    return Child(status.st_ino, (status.st_mtime_ns, status.st_ctime_ns))
 
 
 def _read(handle: int, size: int) -> bytes:
