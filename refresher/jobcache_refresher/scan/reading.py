@@ -8,24 +8,19 @@ from datetime import tzinfo
 from typing import TypeAlias
 
 from jobcache.models import JobStatus
-from jobcache.schema.job import FINGERPRINT, LOG_NAME, METADATA_NAME, RUNNING, encode_description
+from jobcache.schema.job import FINGERPRINT, METADATA_NAME, RUNNING, encode_description
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.records import Fields
 from jobcache_refresher.scan.descriptors import DescriptorCache, Descriptors
+from jobcache_refresher.scan.logreader import LogReader
+from jobcache_refresher.scan.logs import Stage, owner_of
 from jobcache_refresher.scan.parse import UnparsableError, parse_metadata
-from jobcache_refresher.scan.schedule import Schedule
-from jobcache_refresher.scan.snapshot import NEVER, KnownRun
+from jobcache_refresher.scan.snapshot import KnownRun
 from jobcache_refresher.scan.tree import ElsewhereError, Fingerprint, TornReadError, Tree
 
 log = logging.getLogger(__name__)
 
 METADATA = METADATA_NAME.encode()
-LOG = LOG_NAME.encode()
-
-LOG_CHUNK = 256 << 10
-"""Most bytes of one log that one look searches, after its head."""
-LOG_HEAD = 16 << 10
-"""Bytes of a log that are searched first: the address usually stands early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,34 +67,31 @@ class Reader:
     Args:
         tree: the status directory.
         descriptors: descriptors of the directories of live runs.
+        logs: looks at their logs.
         zone: of the producer's naive timestamps.
         clock: what time it is.
-        schedule: how often a log without news is looked at.
         settle: seconds for which the filesystem may show old attributes.
         metadata_cap: largest ``metadata.json`` that is read, in bytes.
-        log_cap: bytes of a log that are searched in all.
     """
 
     def __init__(
         self,
         tree: Tree,
         descriptors: DescriptorCache,
+        logs: LogReader,
         zone: tzinfo | None,
         clock: Clock,
-        schedule: Schedule,
         *,
         settle: float,
         metadata_cap: int,
-        log_cap: int,
     ) -> None:
         self._tree = tree
         self._descriptors = descriptors
+        self._logs = logs
         self._zone = zone
         self._clock = clock
-        self._schedule = schedule
         self._settle = settle
         self._metadata_cap = metadata_cap
-        self._log_cap = log_cap
 
     def examine(self, run: KnownRun, *, forced: bool, live: bool) -> Finding:
         """Look at a run; read it if its fingerprint changed or cannot be trusted yet, or if that is forced."""
@@ -130,35 +122,38 @@ class Reader:
                 # What a held directory says may be of the past; the path decides.
                 self._descriptors.drop(run.path)
         same = known is not None and self._tree.fingerprint(run.path, METADATA) == known
-        # A live run writes its file again, and its log is searched then.
-        if same and (live or not self._log_changed(run)):
+        if same and not self._logs.has_news(run, live=live):
             return UNCHANGED
-        return self._read(run, None)
+        return self._read(run, None, live=live)
 
     def _look_through(
         self, run: KnownRun, known: Fingerprint | None, descriptors: Descriptors
     ) -> Finding:
-        if known is not None:
-            held = self._descriptors.fingerprint(descriptors)
-            if held == known:
-                return UNCHANGED
-            if (
-                held is None
-                and self._tree.fingerprint(run.path, METADATA, descriptors.directory) == known
-            ):
-                self._descriptors.renew(descriptors, METADATA)
-                return UNCHANGED
-        reading = self._read(run, descriptors.directory)
+        same = known is not None and self._is_same(run, known, descriptors)
+        if same and not self._logs.has_news(run, descriptors.directory, live=True):
+            return UNCHANGED
+        reading = self._read(run, descriptors.directory, live=True)
         self._descriptors.renew(descriptors, METADATA)
         return reading
 
-    def _read(self, run: KnownRun, held: int | None) -> Reading:
+    def _is_same(self, run: KnownRun, known: Fingerprint, descriptors: Descriptors) -> bool:
+        held = self._descriptors.fingerprint(descriptors)
+        if held is not None:
+            return held == known
+        if self._tree.fingerprint(run.path, METADATA, descriptors.directory) != known:
+            return False
+        self._descriptors.renew(descriptors, METADATA)
+        return True
+
+    def _read(self, run: KnownRun, held: int | None, *, live: bool) -> Reading:
         read_at = self._clock.time()
         fingerprint, raw = self._tree.read_whole(run.path, METADATA, self._metadata_cap, held)
         job = parse_metadata(raw, self._zone, fingerprint.mtime_ns / 1e9)
         runs = job.status is JobStatus.RUNNING
-        self._search_log(run, held, ended=not runs)
-        fields = encode_description(job, wandb_url=run.log.url, log_scanned=run.log.scanned)
+        fields = encode_description(job)
+        stage = Stage.ENDED if not runs else Stage.LIVE if live else Stage.SILENT
+        self._logs.look(run, held, stage, owner_of(fields), renewed=fingerprint != run.fingerprint)
+        fields |= run.log.fields()
         fields[FINGERPRINT] = fingerprint.encode()
         racy = self._is_racy(run, fingerprint, read_at)
         return Reading(fields, fingerprint, racy, job.heartbeat_at if runs else None)
@@ -171,47 +166,6 @@ class Reader:
         # The writer's clock is ahead of this one: go by when this fingerprint was first met.
         met_before = fingerprint == run.fingerprint
         return not met_before or self._clock.monotonic() - run.read_at <= self._settle
-
-    def _search_log(self, run: KnownRun, held: int | None, *, ended: bool) -> None:
-        wanted = run.log.wants(self._log_cap)
-        now = self._clock.monotonic()
-        if (not wanted and run.log.scanned is not None) or (now < run.log_at and not ended):
-            return
-        before = run.log.scanned
-        chunk = LOG_CHUNK if before else LOG_HEAD
-        while self._search_chunk(run, held, min(wanted, chunk), ended=ended):
-            # A run that has ended is not looked at again soon: all of its log is searched at once.
-            if chunk == LOG_CHUNK and not ended:
-                break
-            wanted, chunk = run.log.wants(self._log_cap), LOG_CHUNK
-        if run.log.url is not None:
-            return
-        if run.log.scanned != before or run.log_since == NEVER:
-            run.log_since = now
-        # A log without news is looked at the more rarely, as a run without is.
-        quiet_for = now - run.log_since
-        run.log_at = now + self._schedule.quiet_interval(quiet_for, run.path) - self._schedule.poll
-
-    def _log_changed(self, run: KnownRun) -> bool:
-        """Whether a log in which no address was found yet may hold one by now."""
-        if run.log.scanned is not None and not run.log.wants(self._log_cap):
-            return False
-        try:
-            return self._tree.fingerprint(run.path, LOG).size != run.log.size
-        except OSError:
-            return False  # no log, or not now
-
-    def _search_chunk(self, run: KnownRun, held: int | None, wanted: int, *, ended: bool) -> bool:
-        """Search a piece of the log; whether that led on, and there may be more."""
-        before = run.log.scanned or 0
-        try:
-            size, data = self._tree.read_part(run.path, LOG, before, wanted, held)
-        except OSError:
-            return False  # no log, or not now
-        run.log.feed(size, data, ended=ended)
-        # A log that was cut or replaced starts over.
-        moved = before != (run.log.scanned or 0) < size
-        return moved and run.log.wants(self._log_cap) > 0
 
     def _look_for_file(self, run: KnownRun) -> Finding:
         if run.fingerprint is None:

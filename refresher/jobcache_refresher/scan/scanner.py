@@ -15,6 +15,7 @@ from jobcache_refresher.limits import open_files_limit
 from jobcache_refresher.records import Fields
 from jobcache_refresher.scan.descriptors import DescriptorCache
 from jobcache_refresher.scan.discovery import Discovery
+from jobcache_refresher.scan.logreader import LogReader
 from jobcache_refresher.scan.reading import (
     DirectoryMissing,
     FileMissing,
@@ -116,12 +117,18 @@ class Scanner:
         self._reader = Reader(
             tree,
             self._descriptors,
+            LogReader(
+                tree,
+                clock,
+                self._schedule,
+                settle=settings.settle,
+                cap=settings.log_scan_bytes,
+                filesystem_type=lambda: self._root_check.filesystem_type,
+            ),
             settings.zone(),
             clock,
-            self._schedule,
             settle=settings.settle,
             metadata_cap=settings.max_metadata_bytes,
-            log_cap=settings.log_scan_bytes,
         )
 
     @property

@@ -88,10 +88,6 @@ class KnownRun:
     look_at: float = NEVER
     """Monotonic time at which it is looked at again whatever else."""
     log: LogSearch = field(default_factory=LogSearch)
-    log_since: float = NEVER
-    """Monotonic time since which looking at the log has told nothing new; the start if it never was."""
-    log_at: float = NEVER
-    """Monotonic time from which the log is looked at again."""
 
     def is_live(self, fresh_since: float) -> bool:
         """Whether it says ``running`` and its heartbeat is fresh: it is expected to change."""
@@ -204,8 +200,9 @@ class Snapshot:
             for name, reason in directory.passed_over.items():
                 yield join(directory.path, name), reason
         for run in self.runs.values():
-            if run.trouble is not None and not self.is_gone(run.path):
-                yield run.path, run.trouble
+            trouble = run.trouble or run.log.problem
+            if trouble is not None and not self.is_gone(run.path):
+                yield run.path, trouble
 
     def is_gone(self, path: bytes) -> bool:
         """Whether a path, or a directory above it, was missing when it was last looked for."""
