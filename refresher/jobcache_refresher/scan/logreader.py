@@ -72,13 +72,14 @@ class LogReader:
 
         That of a live run is asked for while no address was found, the more rarely the longer it is waited for.
         """
+        if not live:
+            return self._has_changed(run, held)
         log, now = run.log, self._clock.monotonic()
-        if live and (log.is_done(self._cap) or now < self._next_look(run, log.began_at)):
+        if log.is_done(self._cap) or now < self._next_look(run, log.began_at):
             return False
         if self._has_changed(run, held):
             return True
-        if live:
-            log.note_look(now, is_new=False, is_news=False)
+        log.note_look(now, is_new=False, is_news=False)
         return False
 
     def look(

@@ -250,18 +250,25 @@ def advance(
     searchable = len(data) if stage is Stage.ENDED and at_end else count_searchable(data)
     # Of the last line before the cap, the rest will not be read.
     passed = len(data) if len(data) >= mark.wants(cap) else searchable
-    found = (address.encode() for address in find_addresses(data[:searchable]))
-    url = next((address for address in found if address != unlike), None)
+    url = next(
+        (
+            found
+            for address in find_addresses(data[:searchable])
+            if (found := address.encode()) != unlike
+        ),
+        None,
+    )
     offset = mark.offset + passed
-    before = (part.before + data[:passed])[-KNOWN_BY:]
-    head = (part.head or part.before + data)[: min(KNOWN_BY, offset)]
+    last = data[max(0, passed - KNOWN_BY) : passed]
+    before = last if len(last) == KNOWN_BY else (part.before + last)[-KNOWN_BY:]
     return (
-        mark._replace(
-            searched=mark.searched + passed,
-            offset=offset,
-            address=mark.address if url is None else Address.HERE,
-            inode=part.inode,
-            digest=_digest_of(head, before),
+        LogMark(
+            mark.searched + passed,
+            offset,
+            mark.border,
+            mark.address if url is None else Address.HERE,
+            part.inode,
+            _digest_of(part.head[:offset], before),
         ),
         url,
     )
