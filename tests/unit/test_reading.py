@@ -388,6 +388,14 @@ class TestLog:
         read.look(live=live)
         assert read.found() == (then is not None, url)
 
+    def test_what_an_earlier_run_logged_names_no_address(self, site: Site) -> None:
+        long = line() + b"loading\n" * LINES + line(OTHER)
+        site.write(long)
+        site.look()
+        site.write(long + b"step\n", status="running", start_time="2026-02-02")
+        site.look(live=True)
+        assert site.found() == (True, URL)
+
     @pytest.mark.parametrize("restarted", [False, True])
     @pytest.mark.parametrize("between", [b"", b"loading\n", None])
     def test_a_requeued_run_that_cuts_its_log_after_its_first_write(
@@ -463,6 +471,22 @@ class TestLog:
         site.pass_time(POLL)
         site.look(live=True)
         assert site.found() == (True, URL)
+
+    def test_a_rotated_log_that_names_another_address_has_it(self, read: Site) -> None:
+        read.look(live=True)
+        read.replace_log(b"step\n" * 400 + line(OTHER))
+        read.write(status="running")
+        read.look(live=True)
+        assert read.found() == (True, OTHER)
+
+    def test_a_log_that_changed_a_moment_ago_is_looked_at_again(self, read: Site) -> None:
+        now = read.time.clock.time()
+        os.utime(read.log, (now, now))
+        assert isinstance(read.look(), Reading)
+        assert isinstance(read.look(), Reading)
+        read.pass_time()
+        assert isinstance(read.look(), Reading)
+        assert isinstance(read.look(), Unchanged)
 
     def test_a_copied_and_cut_log_is_searched_from_its_head(self, site: Site) -> None:
         site.write(b"step\n" * 100, status="running")
@@ -595,6 +619,15 @@ class TestCost:
             site.replace_log(then)
         site.look()
         assert site.found() == (then is not None, OTHER if then else URL)
+
+    def test_on_juicefs_a_new_file_has_a_log_at_rest_opened(self, site: Site) -> None:
+        """A log that was overwritten in place leaves its directory as it was."""
+        site.filesystem_type = JUICEFS
+        site.write(line())
+        site.look()
+        site.write(line(OTHER), status="failed")
+        site.look()
+        assert site.found() == (True, OTHER)
 
     def test_a_live_run_with_an_address_costs_nothing(self, read: Site) -> None:
         read.look(live=True)

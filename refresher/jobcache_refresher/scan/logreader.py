@@ -96,7 +96,7 @@ class LogReader:
         """
         log = run.log
         relation = log.relation_to(owner, run.inode)
-        if relation is not Relation.SAME or self._is_due(run, held, stage):
+        if relation is not Relation.SAME or self._is_due(run, held, stage, renewed):
             before = log.known
             try:
                 self._search(run, held, stage, relation, renewed=renewed)
@@ -117,13 +117,13 @@ class LogReader:
                 log.note_look(self._clock.monotonic(), is_new=is_new, is_news=before != log.known)
         log.owner, log.directory = owner, run.inode
 
-    def _is_due(self, run: KnownRun, held: int | None, stage: Stage) -> bool:
+    def _is_due(self, run: KnownRun, held: int | None, stage: Stage, renewed: bool) -> bool:
         """Whether the log of a run that is the same as before is to be opened."""
         log = run.log
         if stage is not Stage.LIVE:
-            # While it is searched, the end of a run makes a last line whole.
-            searched = log.is_done(self._cap) or stage is Stage.SILENT
-            return not searched or self._has_changed(run, held)
+            # The end of a run makes a last line whole.
+            is_open = stage is Stage.ENDED and not log.is_done(self._cap)
+            return renewed or is_open or self._has_changed(run, held)
         if log.is_done(self._cap):
             return not self._spares_lookups() and self._is_replaced(run, held)
         is_time = self._clock.monotonic() >= self._next_look(run, log.news_at)
