@@ -28,8 +28,8 @@ from jobcache_refresher.demo.runs import (
     wandb_line,
 )
 from jobcache_refresher.records import Fields
+from jobcache_refresher.scan.address import find_address
 from jobcache_refresher.scan.identity import encode
-from jobcache_refresher.scan.logs import find_address
 from jobcache_refresher.scan.parse import parse_metadata
 from jobcache_refresher.scan.tree import Fingerprint
 
@@ -99,8 +99,8 @@ class MadeUpJob(NamedTuple):
 
 TAG = b"made"
 """How the jobs were read, as if a refresher had."""
-LOG_SCANNED = 65_536
-"""Bytes of the log that were searched, by the hash of each job."""
+LOG_SCANNED = b"65536:65536:65536:1:12345678:1234567890:1234567890"
+"""How far the search in the log has come, by the hash of each job."""
 
 
 def made_up_jobs(population: Population) -> Iterator[MadeUpJob]:

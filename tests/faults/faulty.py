@@ -58,10 +58,17 @@ class FaultyTree(Tree):
         return super().read_whole(path, name, cap, held)
 
     def read_part(
-        self, path: bytes, name: bytes, offset: int, length: int, held: int | None = None
-    ) -> tuple[int, bytes]:
+        self,
+        path: bytes,
+        name: bytes,
+        offset: int,
+        length: int,
+        held: int | None = None,
+        *,
+        head: int = 0,
+    ) -> tuple[Fingerprint, bytes, bytes]:
         self._strike(path + b"/" + name)
-        return super().read_part(path, name, offset, length, held)
+        return super().read_part(path, name, offset, length, held, head=head)
 
     def exists(self, name: bytes) -> bool:
         self._strike(name)

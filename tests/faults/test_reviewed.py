@@ -7,7 +7,6 @@ from pathlib import Path
 from redis import Redis
 
 from jobcache import CacheState, ChangeKind
-from jobcache_refresher.scan.logs import LogSearch
 from jobcache_refresher.scan.scope import Scope
 from tests.contract.compare import assert_agrees, names_of
 from tests.harness import Rig
@@ -118,13 +117,3 @@ def test_a_field_that_somebody_else_wrote_stops_nobody(valkey_rig: Rig) -> None:
     with Rig(rig.url, rig.status_dir, rig.namespace) as again:
         again.settle()
         assert names_of(again.cache.list_all_jobs(project="q")) == [OTHER]
-
-
-def test_an_address_that_a_chunk_cuts_is_not_taken_for_whole() -> None:
-    line = b"WANDB | url=https://wandb.ai/team/p/runs/1\n"
-    text = b"x" * 99 + b"\n" + line
-    search = LogSearch()
-    search.feed(len(text), text[:125], ended=True)
-    assert search.url is None
-    search.feed(len(text), text[search.scanned or 0 :], ended=True)
-    assert search.url == "https://wandb.ai/team/p/runs/1"

@@ -23,5 +23,6 @@ def values_of(job: JobMetadata, *, log_scanned: int | None) -> list[bytes | None
         job.status_text,
         jsontext.dumps(job.extra) if job.extra else b"",
     )
-    fields = encode_description(described, wandb_url=job.wandb_url, log_scanned=log_scanned)
+    scanned = None if log_scanned is None else b"%d" % log_scanned
+    fields = encode_description(described, wandb_url=job.wandb_url, log_scanned=scanned)
     return [fields.get(name) for name in JOB_FIELDS]

@@ -181,8 +181,15 @@ class ScriptedTree(Tree):
         return self._fingerprint(file), file.raw
 
     def read_part(
-        self, path: bytes, name: bytes, offset: int, length: int, held: int | None = None
-    ) -> tuple[int, bytes]:
+        self,
+        path: bytes,
+        name: bytes,
+        offset: int,
+        length: int,
+        held: int | None = None,
+        *,
+        head: int = 0,
+    ) -> tuple[Fingerprint, bytes, bytes]:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     def directory_descriptor(self, path: bytes) -> int:

@@ -67,9 +67,11 @@ def test_move_of_a_published_job_recalls_its_heartbeat_while_it_runs(
 
 
 def test_move_of_a_published_job_recalls_its_log(recalled: RecalledTree) -> None:
-    recalled.move(PATH, record(encode(SEEN, TAG), log_scanned=b"77", wandb_url=b"https://w/\xff"))
-    log = recalled.take().runs[PATH].log
-    assert (log.scanned, log.size, log.url) == (77, 77, "https://w/\ufffd")
+    known = {"log_scanned": b"7:7:7:1:5:9", "wandb_url": b"https://w/1"}
+    recalled.move(PATH, record(encode(SEEN, TAG), **known))
+    fields = recalled.take().runs[PATH].log.fields()
+    assert fields[b"log_scanned"].startswith(known["log_scanned"])
+    assert fields[b"wandb_url"] == known["wandb_url"]
 
 
 def test_move_of_what_another_refresher_read_anew_ends_that_it_is_outdated(

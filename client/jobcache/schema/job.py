@@ -88,12 +88,12 @@ class Description(NamedTuple):
 
 
 def encode_description(
-    job: Description, *, wandb_url: str | None, log_scanned: int | None
+    job: Description, *, wandb_url: str | None = None, log_scanned: bytes | None = None
 ) -> dict[bytes, bytes]:
     """The fields of a job's hash; a field without a value is left out.
 
-    ``log_scanned`` is how many bytes of the log were searched for the W&B address, or None when
-    there is no log.
+    ``log_scanned`` is how far the search for the W&B address in the log has come, or None when there is no log. Only
+    refreshers read more of it than that.
     """
     fields = {
         b"status": _STATUS_NAMES[job.status],
@@ -116,7 +116,7 @@ def encode_description(
     if wandb_url is not None:
         fields[b"wandb_url"] = _encode_text(wandb_url)
     if log_scanned is not None:
-        fields[b"log_scanned"] = b"%d" % log_scanned
+        fields[b"log_scanned"] = log_scanned
     if job.status is JobStatus.RUNNING:
         fields[CHIPS] = b"%d" % job.total_chips
     return fields

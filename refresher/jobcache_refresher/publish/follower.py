@@ -217,7 +217,7 @@ def _is_sound(fields: Fields) -> bool:
     """Whether the fields are as this program writes them; what somebody else wrote counts as lost."""
     try:
         decode_indexed_fields(fields)
-        int(fields.get(b"log_scanned", b"0"))
+        int(fields.get(b"log_scanned", b"0").partition(b":")[0])
     except (KeyError, ValueError):
         return False
     return True

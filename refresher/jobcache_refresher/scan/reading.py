@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from jobcache.models import JobStatus
-from jobcache.schema.job import FINGERPRINT, LOG_NAME, METADATA_NAME, RUNNING, encode_description
+from jobcache.schema.job import FINGERPRINT, METADATA_NAME, RUNNING, encode_description
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.records import Fields
 from jobcache_refresher.scan.descriptors import DescriptorCache, Descriptors
 from jobcache_refresher.scan.identity import encode
+from jobcache_refresher.scan.logreader import LogReader
+from jobcache_refresher.scan.logs import Stage, owner_of
 from jobcache_refresher.scan.parse import UnparsableError, parse_metadata
 from jobcache_refresher.scan.racy import is_racy
 from jobcache_refresher.scan.rules import Rules
@@ -22,12 +24,6 @@ from jobcache_refresher.scan.tree import ElsewhereError, Fingerprint, TornReadEr
 log = logging.getLogger(__name__)
 
 METADATA = METADATA_NAME.encode()
-LOG = LOG_NAME.encode()
-
-LOG_CHUNK = 256 << 10
-"""Most bytes of one log that one look searches, after its head."""
-LOG_HEAD = 16 << 10
-"""Bytes of a log that are searched first: the address usually stands early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +73,11 @@ class Reader:
         tree: the status directory.
         descriptors: descriptors of the directories of live runs.
         rules: how files are read.
+        logs: looks at their logs.
         clock: what time it is.
-        schedule: how often a log without news is looked at.
+        schedule: how often a live run is looked at.
         settle: seconds for which the filesystem may show old attributes.
         metadata_cap: largest ``metadata.json`` that is read, in bytes.
-        log_cap: bytes of a log that are searched in all.
     """
 
     def __init__(
@@ -89,21 +85,21 @@ class Reader:
         tree: Tree,
         descriptors: DescriptorCache,
         rules: Rules,
+        logs: LogReader,
         clock: Clock,
         schedule: Schedule,
         *,
         settle: float,
         metadata_cap: int,
-        log_cap: int,
     ) -> None:
         self._tree = tree
         self._descriptors = descriptors
         self._rules = rules
+        self._logs = logs
         self._clock = clock
         self._schedule = schedule
         self._settle = settle
         self._metadata_cap = metadata_cap
-        self._log_cap = log_cap
         self.behind = 0.0
         """Seconds, none or more, by which this machine's clock is behind the one by which staleness is judged."""
 
@@ -141,26 +137,31 @@ class Reader:
         same = known is not None and self._tree.fingerprint(run.path, METADATA).matches(
             known, inodes=inodes
         )
-        # A live run writes its file again, and its log is searched then.
-        if same and (live or not self._log_changed(run)):
+        if same and not self._logs.has_news(run, live=live):
             return UNCHANGED
         return self._read(run, None, live, inodes)
 
     def _look_through(
         self, run: KnownRun, known: Fingerprint | None, descriptors: Descriptors, inodes: bool
     ) -> Finding:
-        if known is not None:
-            held = self._descriptors.fingerprint(descriptors)
-            if held is not None and held.matches(known, inodes=inodes):
-                return UNCHANGED
-            if held is None and self._tree.fingerprint(
-                run.path, METADATA, descriptors.directory
-            ).matches(known, inodes=inodes):
-                self._descriptors.renew(descriptors, METADATA)
-                return UNCHANGED
+        same = known is not None and self._is_same(run, known, descriptors, inodes)
+        if same and not self._logs.has_news(run, descriptors.directory, live=True):
+            return UNCHANGED
         reading = self._read(run, descriptors.directory, True, inodes)
         self._descriptors.renew(descriptors, METADATA)
         return reading
+
+    def _is_same(
+        self, run: KnownRun, known: Fingerprint, descriptors: Descriptors, inodes: bool
+    ) -> bool:
+        held = self._descriptors.fingerprint(descriptors)
+        if held is not None:
+            return held.matches(known, inodes=inodes)
+        named = self._tree.fingerprint(run.path, METADATA, descriptors.directory)
+        if not named.matches(known, inodes=inodes):
+            return False
+        self._descriptors.renew(descriptors, METADATA)
+        return True
 
     def _read(self, run: KnownRun, held: int | None, live: bool, inodes: bool) -> Reading:
         read_at = self._clock.time()
@@ -173,8 +174,10 @@ class Reader:
             words=self._rules.words,
         )
         runs = job.status is JobStatus.RUNNING
-        self._search_log(run, held, ended=not runs)
-        fields = encode_description(job, wandb_url=run.log.url, log_scanned=run.log.scanned)
+        fields = encode_description(job)
+        stage = Stage.ENDED if not runs else Stage.LIVE if live else Stage.SILENT
+        self._logs.look(run, held, stage, owner_of(fields), renewed=fingerprint != run.fingerprint)
+        fields |= run.log.fields()
         racy = self._is_racy(run, fingerprint, read_at, live, inodes)
         # A live run writes its file again soon: that it has settled is not worth a write of its own.
         settled_only = live and run.racy and fingerprint == run.fingerprint
@@ -196,47 +199,6 @@ class Reader:
             not_before=read_at - 2 * self._schedule.poll if witnessed else NEVER,
             settle=self._settle,
         )
-
-    def _search_log(self, run: KnownRun, held: int | None, *, ended: bool) -> None:
-        wanted = run.log.wants(self._log_cap)
-        now = self._clock.monotonic()
-        if (not wanted and run.log.scanned is not None) or (now < run.log_at and not ended):
-            return
-        before = run.log.scanned
-        chunk = LOG_CHUNK if before else LOG_HEAD
-        while self._search_chunk(run, held, min(wanted, chunk), ended=ended):
-            # A run that has ended is not looked at again soon: all of its log is searched at once.
-            if chunk == LOG_CHUNK and not ended:
-                break
-            wanted, chunk = run.log.wants(self._log_cap), LOG_CHUNK
-        if run.log.url is not None:
-            return
-        if run.log.scanned != before or run.log_since == NEVER:
-            run.log_since = now
-        # A log without news is looked at the more rarely, as a run without is.
-        quiet_for = now - run.log_since
-        run.log_at = now + self._schedule.quiet_interval(quiet_for, run.path) - self._schedule.poll
-
-    def _log_changed(self, run: KnownRun) -> bool:
-        """Whether a log in which no address was found yet may hold one by now."""
-        if run.log.scanned is not None and not run.log.wants(self._log_cap):
-            return False
-        try:
-            return self._tree.fingerprint(run.path, LOG).size != run.log.size
-        except OSError:
-            return False  # no log, or not now
-
-    def _search_chunk(self, run: KnownRun, held: int | None, wanted: int, *, ended: bool) -> bool:
-        """Search a piece of the log; whether that led on, and there may be more."""
-        before = run.log.scanned or 0
-        try:
-            size, data = self._tree.read_part(run.path, LOG, before, wanted, held)
-        except OSError:
-            return False  # no log, or not now
-        run.log.feed(size, data, ended=ended)
-        # A log that was cut or replaced starts over.
-        moved = before != (run.log.scanned or 0) < size
-        return moved and run.log.wants(self._log_cap) > 0
 
     def _look_for_file(self, run: KnownRun) -> Finding:
         if run.fingerprint is None:

@@ -52,9 +52,7 @@ class RecalledTree:
         run.fingerprint = read.fingerprint or UNKNOWN
         run.changed_at = run.fingerprint.mtime_ns / 1e9
         run.beat = beat_of(fields)
-        scanned, url = fields.get(b"log_scanned"), fields.get(b"wandb_url")
-        run.log.scanned = run.log.size = None if scanned is None else int(scanned)
-        run.log.url = None if url is None else url.decode("utf-8", "replace")
+        run.log.recall(fields)
         if read.tag == self._tag:
             self._snapshot.outdated.discard(path)
         else:

@@ -87,3 +87,8 @@ class RootCheck:
     def device(self) -> int | None:
         """The device of the root when it was last believed."""
         return self._device
+
+    @property
+    def filesystem_type(self) -> str | None:
+        """The filesystem type of the root when it was last believed; None if that cannot be told."""
+        return self._type

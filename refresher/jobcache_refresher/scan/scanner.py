@@ -15,6 +15,7 @@ from jobcache_refresher.records import Fields
 from jobcache_refresher.scan.absences import Absence, missing_paths, missing_runs
 from jobcache_refresher.scan.descriptors import DescriptorCache
 from jobcache_refresher.scan.discovery import Discovery
+from jobcache_refresher.scan.logreader import LogReader
 from jobcache_refresher.scan.notes import RunNotes
 from jobcache_refresher.scan.reading import Finding, Reader, Reading, Trouble
 from jobcache_refresher.scan.rereads import Rereads
@@ -105,11 +106,18 @@ class Scanner:
             tree,
             self._descriptors,
             Rules.of(settings),
+            LogReader(
+                tree,
+                clock,
+                self._schedule,
+                settle=settings.settle,
+                cap=settings.log_scan_bytes,
+                filesystem_type=lambda: self._root_check.filesystem_type,
+            ),
             clock,
             self._schedule,
             settle=settings.settle,
             metadata_cap=settings.max_metadata_bytes,
-            log_cap=settings.log_scan_bytes,
         )
         self._rereads = Rereads(clock, settings.poll_interval)
 

@@ -105,10 +105,6 @@ class KnownRun:
     look_at: float = NEVER
     """Monotonic time at which it is looked at again whatever else."""
     log: LogSearch = field(default_factory=LogSearch)
-    log_since: float = NEVER
-    """Monotonic time since which looking at the log has told nothing new; the start if it never was."""
-    log_at: float = NEVER
-    """Monotonic time from which the log is looked at again."""
 
     @property
     def may_pass(self) -> bool:
@@ -254,7 +250,7 @@ class Snapshot:
             for name, reason in directory.passed_over.items():
                 yield join(directory.path, name), reason
         for run in self.runs.values():
-            told = run.trouble or run.remark
+            told = run.trouble or run.remark or run.log.problem
             if told is None or self.is_gone(run.path):
                 continue
             if run.trouble is None or not run.may_pass or run.path in known:

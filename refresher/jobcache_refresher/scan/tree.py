@@ -86,6 +86,10 @@ class NotRegularError(OSError):
     """What bears the name is no regular file."""
 
 
+class LinkError(NotRegularError):
+    """What bears the name is a symbolic link."""
+
+
 class TooLargeError(OSError):
     """The file is larger than its cap."""
 
@@ -196,15 +200,23 @@ class Tree:
         return before, data
 
     def read_part(
-        self, path: bytes, name: bytes, offset: int, length: int, held: int | None = None
-    ) -> tuple[int, bytes]:
-        """The size of a regular file, and up to ``length`` bytes of it from ``offset``."""
+        self,
+        path: bytes,
+        name: bytes,
+        offset: int,
+        length: int,
+        held: int | None = None,
+        *,
+        head: int = 0,
+    ) -> tuple[Fingerprint, bytes, bytes]:
+        """The fingerprint of a regular file, its first ``head`` bytes, and up to ``length`` bytes from ``offset``."""
         handle = self._open(path, name, held)
         try:
-            size = _regular(os.fstat(handle)).st_size
-            if length <= 0 or offset >= size:
-                return size, b""
-            return size, os.pread(handle, length, offset)
+            fingerprint = Fingerprint.of(_regular(os.fstat(handle)))
+            beginning = os.pread(handle, head, 0) if head > 0 else b""
+            if length <= 0 or offset >= fingerprint.size:
+                return fingerprint, beginning, b""
+            return fingerprint, beginning, os.pread(handle, length, offset)
         finally:
             os.close(handle)
 
@@ -270,6 +282,8 @@ def _path_of(handle: int, full: bytes) -> bytes:
 
 
 def _regular(status: os.stat_result) -> os.stat_result:
+    if stat.S_ISLNK(status.st_mode):
+        raise LinkError("a symbolic link, which is not followed")
     if not stat.S_ISREG(status.st_mode):
         raise NotRegularError("not a regular file")
     return status
