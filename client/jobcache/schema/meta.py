@@ -41,6 +41,7 @@ ACTIVE_CHIPS = "active_chips"
 JOBS = "jobs"
 ERRORS = "errors"
 HELD = "held"
+VOLUMES = "volumes"
 EXAMINED = "examined"
 SCAN_SECONDS = "scan_seconds"
 OVERDUE_AFTER = "overdue_after"
@@ -139,6 +140,13 @@ FIELDS = (
     ),
     MetaField(
         HELD, "refresher, when a scan completes", "jobs", "deletions that wait for an operator"
+    ),
+    MetaField(
+        VOLUMES,
+        "refresher, when a scan completes",
+        "JSON list",
+        "directories on filesystems of their own: `path`, `type` and, of one that is not read, `fault` (the reason) and "
+        "`releasable`; at most 1,000",
     ),
     MetaField(
         EXAMINED, "refresher, when a scan completes", "runs", "how many the last scan looked at"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 
 from jobcache_refresher.clock import Clock
-from jobcache_refresher.scan.root import NOT_PROJECTS, RootCheck
+from jobcache_refresher.scan.names import passed_over, without_ignored
+from jobcache_refresher.scan.root import RootCheck
 from jobcache_refresher.scan.schedule import ACTIVE_FOR, NAME_DEPTH, Schedule
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.snapshot import (
@@ -21,7 +22,8 @@ from jobcache_refresher.scan.snapshot import (
     Snapshot,
     join,
 )
-from jobcache_refresher.scan.tree import Directory, ElsewhereError, OtherDeviceError, Tree
+from jobcache_refresher.scan.tree import Directory, Tree
+from jobcache_refresher.scan.volume_check import VolumeCheck
 from jobcache_refresher.text import shown
 from jobcache_refresher.workers import Workers
 
@@ -32,22 +34,26 @@ class Discovery:
     """Keeps the directories of a snapshot up to date.
 
     ``settle`` is for how many seconds the filesystem may show old attributes.
+    ``is_ignored`` tells which names are passed over.
     """
 
     def __init__(
         self,
         tree: Tree,
         root_check: RootCheck,
+        volume_check: VolumeCheck,
+        is_ignored: Callable[[bytes], bool],
         schedule: Schedule,
         clock: Clock,
         workers: Workers,
         settle: float,
     ) -> None:
         self.snapshot = Snapshot()
-        self.volumes: set[bytes] = set()
-        """Directories on filesystems of their own, as the last scan of more than hints met them. They are not read."""
         self._tree = tree
         self._root_check = root_check
+        self._volume_check = volume_check
+        self._volumes = volume_check.volumes
+        self._is_ignored = is_ignored
         self._schedule = schedule
         self._clock = clock
         self._workers = workers
@@ -59,9 +65,7 @@ class Discovery:
         Raises:
             RootFaultError: the root cannot be believed. The snapshot is as before.
         """
-        errors = self._look_at_root()
-        if scope is not Scope.HINTS:
-            self.volumes = set()
+        errors = self._look_at_root(scope)
         pointed_at: set[bytes] = set()
         for path in hints:
             names = path.split(b"/")
@@ -78,16 +82,20 @@ class Discovery:
             level = [
                 below
                 for one in parents
-                if one.path not in self.volumes
+                if one.path not in self._volumes.faults
                 for below in self.snapshot.present_below(one.path)
             ]
+        self._volume_check.look_at_runs(
+            self.snapshot, frozenset(hints) if scope is Scope.HINTS else None
+        )
+        self._volumes.end(self.snapshot)
         return errors
 
     def mark_dirty(self, path: bytes) -> None:
         """Something is gone from a directory: list it in the next scan."""
         self.snapshot.directories[path].racy = True
 
-    def _look_at_root(self) -> int:
+    def _look_at_root(self, scope: Scope) -> int:
         root = self.snapshot.directories[ROOT]
         known = {name for name, missed in root.children.items() if missed < CONFIRMATIONS}
         listed_at, place = self._clock.time(), self._root_check.place
@@ -95,7 +103,9 @@ class Discovery:
         if place not in {None, self._root_check.place}:
             log.info("the status directory lies at %s now", shown(self._root_check.place or b""))
             self.snapshot.doubt_all()
-        return self._absorb(root, listing, listed_at)
+            self._volumes.adopt({})
+        self._volume_check.begin(listing.device, looks_at_table=scope is not Scope.HINTS)
+        return self._absorb(root, self._without_ignored(root, listing), listed_at)
 
     def _busy_groups(self, fresh_since: float) -> set[bytes]:
         """Groups with a live run, or in which something changed lately."""
@@ -120,6 +130,7 @@ class Discovery:
             return False
         changed = directory.shown_mtime_ns not in {None, directory.mtime_ns}
         overdue = directory.list_at <= self._clock.monotonic() or directory.path in busy
+        overdue |= directory.path in self._volumes.known
         return changed or overdue or directory.racy or directory.has_missing
 
     def _list_all(self, directories: list[KnownDirectory]) -> int:
@@ -127,16 +138,12 @@ class Discovery:
         listed_at = self._clock.time()
         listings = self._workers.map(self._list, directories)
         for directory, listing in zip(directories, listings, strict=True):
-            if isinstance(listing, FileNotFoundError | NotADirectoryError | ElsewhereError):
-                self.mark_dirty(directory.path.rpartition(b"/")[0])
-            elif isinstance(listing, OSError):
-                directory.racy = True
-                directory.trouble = f"cannot be listed: {listing.strerror or listing}"
+            trouble = self._volume_check.doubt(directory.path, listing, self.snapshot)
+            if trouble is not None:
+                directory.racy, directory.trouble = True, trouble
                 errors += 1
-                if isinstance(listing, OtherDeviceError):
-                    self.volumes.add(directory.path)
-                else:
-                    log.warning("%s: %s", shown(directory.path), listing.strerror or listing)
+            elif isinstance(listing, OSError):
+                self.mark_dirty(directory.path.rpartition(b"/")[0])
             else:
                 errors += self._absorb(directory, listing, listed_at)
                 interval = self._schedule.listing_interval(directory.depth, directory.path)
@@ -151,24 +158,30 @@ class Discovery:
             )
         except OSError as error:
             return error
-        return listing
+        return self._without_ignored(directory, listing)
+
+    def _without_ignored(self, directory: KnownDirectory, listing: Directory) -> Directory:
+        met = directory.children if directory.mtime_ns is not None else ()
+        return without_ignored(listing, met, self._is_ignored)
 
     def _absorb(self, directory: KnownDirectory, listing: Directory, listed_at: float) -> int:
         """Take over a listing; returns how many names in it could not be looked at."""
+        above, depth = join(directory.path, b""), directory.depth + 1
         children, found = directory.children, listing.subdirectories
-        if directory.path == ROOT:
-            found = {name: child for name, child in found.items() if name not in NOT_PROJECTS}
         # A first listing is no news; else everything would count as busy after a start.
         is_news = directory.mtime_ns is not None
-        # What could not be looked at is there all the same: of a name that is known, nothing changes.
+        # What could not be looked at is there all the same: of a name that is known, nothing changes. A volume may be
+        # mounted only when it is entered, and shows itself then.
         kept = children.keys() & listing.unknown
+        kept |= {
+            name for name in children.keys() - found.keys() if above + name in self._volumes.known
+        }
         there = found.keys() | kept
         if is_news and there != {name for name, missed in children.items() if missed == 0}:
             directory.changed_at = self._clock.monotonic()
         if missing := children.keys() - there:
             self._miss(directory, missing)
         children.update(dict.fromkeys(kept, 0))
-        above, depth = join(directory.path, b""), directory.depth + 1
         for name, child in found.items():
             children[name] = 0
             if depth == RUN_DEPTH:
@@ -176,7 +189,7 @@ class Discovery:
             else:
                 self._meet_directory(above + name, depth, child.mtime_ns, is_news)
         directory.trouble = None
-        directory.passed_over = dict.fromkeys(listing.unknown, "cannot be looked at") or NOTHING
+        directory.passed_over = self._passed_over(directory, listing) or NOTHING
         directory.mtime_ns = listing.mtime_ns
         long_ago = listing.mtime_ns / 1e9 + self._settle < listed_at
         directory.racy = not long_ago or bool(listing.unknown)
@@ -187,6 +200,18 @@ class Discovery:
                 len(listing.unknown),
             )
         return len(listing.unknown)
+
+    def _passed_over(self, directory: KnownDirectory, listing: Directory) -> dict[bytes, str]:
+        def leads_away(name: bytes) -> bool:
+            if name in directory.passed_over:
+                return True
+            try:
+                target = self._tree.link_target(directory.path, name)
+            except OSError:
+                return True
+            return target not in listing.subdirectories and target not in listing.others
+
+        return passed_over(listing, self._is_ignored, leads_away)
 
     def _miss(self, directory: KnownDirectory, names: Set[bytes]) -> None:
         now = self._clock.monotonic()

@@ -7,7 +7,7 @@ Every error keeps what is known of the path it struck, is counted, and stops not
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from jobcache_refresher.clock import Clock
@@ -15,6 +15,7 @@ from jobcache_refresher.limits import open_files_limit
 from jobcache_refresher.records import Fields
 from jobcache_refresher.scan.descriptors import DescriptorCache
 from jobcache_refresher.scan.discovery import Discovery
+from jobcache_refresher.scan.names import ignored_names
 from jobcache_refresher.scan.reading import (
     DirectoryMissing,
     FileMissing,
@@ -31,12 +32,15 @@ from jobcache_refresher.scan.snapshot import (
     APART,
     CONFIRMATIONS,
     NEVER,
+    ROOT,
     KnownDirectory,
     KnownRun,
     Snapshot,
     join,
 )
 from jobcache_refresher.scan.tree import Tree
+from jobcache_refresher.scan.volume_check import VolumeCheck
+from jobcache_refresher.scan.volumes import ReportedVolume, Volume
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.text import shown
 from jobcache_refresher.workers import Workers
@@ -67,8 +71,8 @@ class Scan:
     """Directories and files that cannot be read, or not as a job."""
     examined: int = 0
     """Runs looked at."""
-    volumes: frozenset[bytes] = frozenset()
-    """Directories that are not read, since they lie on filesystems of their own."""
+    volumes: Sequence[ReportedVolume] = ()
+    """Directories on filesystems of their own."""
 
 
 class Scanner:
@@ -82,7 +86,8 @@ class Scanner:
         settings: intervals and caps.
         clock: what time it is.
         progress: told how many of how many runs have been examined.
-        filesystem_type: tells the tree's filesystem type, or None.
+        mount_types: tells the filesystem type of an absolute path (as the empty path) and of whatever is mounted below
+            it, by relative path, as far as that can be told.
     """
 
     def __init__(
@@ -91,7 +96,7 @@ class Scanner:
         settings: Settings,
         clock: Clock,
         progress: Callable[[int, int], None] = lambda done, total: None,
-        filesystem_type: Callable[[], str | None] = lambda: None,
+        mount_types: Callable[[bytes], Mapping[bytes, str]] = lambda place: {},
     ) -> None:
         self._clock = clock
         self._progress = progress
@@ -104,10 +109,17 @@ class Scanner:
         self._descriptors = DescriptorCache(
             tree, min(settings.max_descriptors, open_files_limit() // 2)
         )
-        self._root_check = RootCheck(tree, filesystem_type, settings.marker)
+        is_ignored = ignored_names(settings.ignore)
+        self._root_check = RootCheck(
+            tree, lambda place: mount_types(place).get(ROOT), is_ignored, settings.marker
+        )
+        volume_check = VolumeCheck(tree, mount_types, self._workers)
+        self._volume_check, self._volumes = volume_check, volume_check.volumes
         self._discovery = Discovery(
             tree,
             self._root_check,
+            volume_check,
+            is_ignored,
             self._schedule,
             clock,
             self._workers,
@@ -139,6 +151,14 @@ class Scanner:
         self._descriptors.drop_all()
         self._discovery.snapshot = snapshot
 
+    def adopt_volumes(self, volumes: Iterable[ReportedVolume]) -> None:
+        """Take over what an earlier leader knew of filesystems below the root."""
+        self._volumes.adopt({one.path: Volume(None, one.fs_type) for one in volumes})
+
+    def release_volumes(self) -> None:
+        """An operator says that whatever is missing of volumes that are not believed is gone for good."""
+        self._volume_check.release(self.snapshot)
+
     def close(self) -> None:
         """Let go of threads and descriptors."""
         self._workers.close()
@@ -165,16 +185,16 @@ class Scanner:
             RootFaultError: the status directory itself cannot be believed. The snapshot is as before.
         """
         pointed_at = frozenset(hints)
-        before = self._root_check.device, self._root_check.place
+        before = self._whereabouts()
         try:
             errors = self._discovery.discover(scope, pointed_at, fresh_since)
         except RootFaultError:
             self._descriptors.drop_all()
             raise
-        if (self._root_check.device, self._root_check.place) != before:
+        if self._whereabouts() != before:
             # Mounted anew, or a link that leads elsewhere now: what is held is of before, and keeps a mount alive.
             self._descriptors.drop_all()
-        scan = Scan(errors=errors, volumes=frozenset(self._discovery.volumes))
+        scan = Scan(errors=errors, volumes=self._volumes.report())
         try:
             self._look_at_runs(scan, scope, pointed_at, fresh_since, give)
         except BaseException:
@@ -182,6 +202,11 @@ class Scanner:
             raise
         self._judge_absences(scan, None if scope is not Scope.HINTS else pointed_at)
         return scan
+
+    def _whereabouts(self) -> tuple[object, ...]:
+        """Where the tree lies, the root and every other volume of it."""
+        root, volumes = self._root_check, self._volumes
+        return root.device, root.place, dict(volumes.known), frozenset(volumes.faults)
 
     def _look_at_runs(
         self,
@@ -230,8 +255,9 @@ class Scanner:
         self, scope: Scope, pointed_at: frozenset[bytes], fresh_since: float
     ) -> list[KnownRun]:
         runs = self.snapshot.runs
+        covers = self._volumes.covers
         if scope is Scope.HINTS:
-            return [runs[path] for path in pointed_at if path in runs]
+            return [runs[path] for path in pointed_at if path in runs and not covers(path)]
         now = float("inf") if scope is Scope.RELIST else self._clock.monotonic()
         # Anywhere above them, too: a project that became a link leads elsewhere.
         present = self.snapshot.present(
@@ -242,7 +268,7 @@ class Scanner:
         if pointed_at:
             others = pointed_at - {run.path for run in present}
             present += [runs[path] for path in others if path in runs]
-        return present
+        return [run for run in present if not covers(run.path)]
 
     def _examine(
         self,
@@ -336,7 +362,8 @@ class Scanner:
             known = self.snapshot
             runs = [known.runs[path] for path in among if path in known.runs]
             directories = [known.directories[path] for path in among if path in known.directories]
-        files = [run for run in runs if run.file_missed]
+        covers = self._volumes.covers
+        files = [run for run in runs if run.file_missed and not covers(run.path)]
         missing = [
             (join(directory.path, name), missed)
             for directory in directories
@@ -346,7 +373,11 @@ class Scanner:
         scan.gone = [run.path for run in files if run.file_missed >= CONFIRMATIONS]
         scan.vanishing = len(files)
         for path, missed in missing:
-            jobs = [run.path for run in self.snapshot.runs_below(path) if run.fingerprint]
+            jobs = [
+                run.path
+                for run in self.snapshot.runs_below(path)
+                if run.fingerprint and not covers(run.path)
+            ]
             scan.vanishing += len(jobs)
             if missed >= CONFIRMATIONS:
                 scan.gone += jobs

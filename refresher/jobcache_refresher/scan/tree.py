@@ -64,6 +64,8 @@ class Directory:
     subdirectories: dict[bytes, Child]
     others: frozenset[bytes] = field(default_factory=frozenset)
     """Names of everything else: files, links, sockets."""
+    links: frozenset[bytes] = field(default_factory=frozenset)
+    """Those of the others that are symbolic links."""
     unknown: frozenset[bytes] = field(default_factory=frozenset)
     """Names that could not be looked at: of a kind that nobody can tell, but no absence."""
 
@@ -88,10 +90,6 @@ class ElsewhereError(OSError):
     """A link took a directory's place: what was opened lies elsewhere."""
 
 
-class OtherDeviceError(OSError):
-    """The directory lies on a filesystem of its own, which another may take the place of without anybody's notice."""
-
-
 class Tree:
     """A status directory.
 
@@ -104,8 +102,6 @@ class Tree:
         self.root = os.fsencode(os.path.abspath(root))
         self.place = self.root
         """Where the root lies, with every link resolved as of when it was last listed. Paths lead from there."""
-        self._device: int | None = None
-        """Of the root when it was last listed."""
 
     def list_directory(self, path: bytes, *, with_mtimes: bool = False) -> Directory:
         """List a directory whole, with its subdirectories' mtimes if asked for.
@@ -115,12 +111,8 @@ class Tree:
         handle = self._open_directory(path) if path else self._open_root()
         try:
             status = os.fstat(handle)
-            if not path:
-                self._device = status.st_dev
-            elif self._device not in {None, status.st_dev}:
-                raise OtherDeviceError("lies on another device")
             subdirectories: dict[bytes, Child] = {}
-            others, unknown = set(), set()
+            others, links, unknown = set(), set(), set()
             with os.scandir(handle) as entries:
                 for entry in entries:
                     name = entry.name.encode(_ENCODING, "surrogateescape")
@@ -134,6 +126,8 @@ class Tree:
                         subdirectories[name] = Child(entry.inode(), mtime_ns)
                     else:
                         others.add(name)
+                        if entry.is_symlink():
+                            links.add(name)
         finally:
             os.close(handle)
         return Directory(
@@ -141,8 +135,13 @@ class Tree:
             status.st_dev,
             subdirectories,
             frozenset(others),
+            frozenset(links),
             frozenset(unknown),
         )
+
+    def link_target(self, path: bytes, name: bytes) -> bytes:
+        """What a symbolic link holds; nobody looks where it leads."""
+        return os.readlink(self._full(path) + b"/" + name)
 
     def exists(self, name: bytes) -> bool:
         """Whether something of this name lies in the root."""
