@@ -181,6 +181,12 @@ class TestFaults:
         assert volumes.miss(b"vol") == GONE
         assert volumes.faults.keys() == {b"vol"}
 
+    def test_miss_of_a_subvolume_is_an_absence(self) -> None:
+        """It is removed, or moved, as a directory is."""
+        volumes = begun({}, {b"sub": Volume(7)})
+        assert volumes.miss(b"sub") is None
+        assert volumes.faults == {}
+
     def test_fail_of_an_ordinary_directory_is_no_fault(self) -> None:
         volumes = begun({}, {b"vol": HERE})
         volumes.fail(b"p", "cannot be listed: Permission denied")
@@ -222,12 +228,12 @@ class TestFaults:
 class TestReport:
     def test_a_reported_volume_survives_the_way_through_redis(self) -> None:
         volumes = begun(
-            {}, {b"a/b": Volume(1), b"caf\xe9 \xff": HERE, "ü".encode(): Volume(None, "zfs")}
+            {}, {b"a/b": Volume(1, "nfs"), b"caf\xe9 \xff": HERE, "ü".encode(): Volume(9)}
         )
         volumes.miss(b"a/b")
         report = volumes.report()
         assert [one.path for one in report] == [b"caf\xe9 \xff", "ü".encode(), b"a/b"]
-        assert report[-1] == ReportedVolume(b"a/b", None, Fault(GONE, is_releasable=True))
+        assert report[-1] == ReportedVolume(b"a/b", "nfs", Fault(GONE, is_releasable=True))
         assert decode_volumes(encode_volumes(report)) == report
 
     @pytest.mark.parametrize("text", [None, b"", b"{", b"7", b"[7]", b'[{"path": 7}]', b'["a"]'])

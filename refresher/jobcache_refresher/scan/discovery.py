@@ -161,8 +161,9 @@ class Discovery:
         return self._without_ignored(directory, listing)
 
     def _without_ignored(self, directory: KnownDirectory, listing: Directory) -> Directory:
-        met = directory.children if directory.mtime_ns is not None else ()
-        return without_ignored(listing, met, self._is_ignored)
+        # What Redis holds may be of a refresher that read it. What is missing may be passed over.
+        met = directory.children if directory.mtime_ns is not None else {}
+        return without_ignored(listing, lambda name: met.get(name) == 0, self._is_ignored)
 
     def _absorb(self, directory: KnownDirectory, listing: Directory, listed_at: float) -> int:
         """Take over a listing; returns how many names in it could not be looked at."""
@@ -170,16 +171,18 @@ class Discovery:
         children, found = directory.children, listing.subdirectories
         # A first listing is no news; else everything would count as busy after a start.
         is_news = directory.mtime_ns is not None
-        # What could not be looked at is there all the same: of a name that is known, nothing changes. A volume may be
-        # mounted only when it is entered, and shows itself then.
-        kept = children.keys() & listing.unknown
-        kept |= {
-            name for name in children.keys() - found.keys() if above + name in self._volumes.known
+        # What could not be looked at is there all the same: of a name that is known, nothing changes. A mount may be
+        # made only when it is entered, and shows itself then.
+        absent = children.keys() - found.keys()
+        kept = {
+            name
+            for name in absent
+            if name in listing.unknown or self._volumes.is_mount(above + name)
         }
         there = found.keys() | kept
         if is_news and there != {name for name, missed in children.items() if missed == 0}:
             directory.changed_at = self._clock.monotonic()
-        if missing := children.keys() - there:
+        if missing := absent - kept:
             self._miss(directory, missing)
         children.update(dict.fromkeys(kept, 0))
         for name, child in found.items():

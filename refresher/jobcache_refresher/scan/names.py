@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import replace
 from fnmatch import translate
 
@@ -53,17 +53,17 @@ def _compile(pattern: str) -> bytes:
 
 
 def without_ignored(
-    listing: Directory, met: Container[bytes], is_ignored: Callable[[bytes], bool]
+    listing: Directory, was_met: Callable[[bytes], bool], is_ignored: Callable[[bytes], bool]
 ) -> Directory:
     """A listing without the directories that are passed over.
 
     Args:
         listing: of any directory.
-        met: names that were met before, which are not matched again.
+        was_met: tells which names were met before, and so need not be matched again.
         is_ignored: tells which names are passed over.
     """
     names = listing.subdirectories.keys() | listing.unknown
-    ignored = {name for name in names if name not in met and is_ignored(name)}
+    ignored = {name for name in names if not was_met(name) and is_ignored(name)}
     if not ignored:
         return listing
     found = listing.subdirectories.items()

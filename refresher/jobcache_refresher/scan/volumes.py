@@ -140,9 +140,13 @@ class Volumes:
             self.known[path] = Volume(device, seen.fs_type or before.fs_type)
         return None
 
+    def is_mount(self, path: bytes) -> bool:
+        """Whether a volume is known there that may be unmounted. A subvolume is removed as a directory is."""
+        return path in self.known and self.known[path].fs_type is not None
+
     def miss(self, path: bytes) -> str | None:
-        """A directory is not there: returns why that is no absence; None if it is one, of no volume."""
-        if path not in self.known:
+        """A directory is not there: returns why that is no absence; None if it is one, of no mount."""
+        if not self.is_mount(path):
             return None
         self.faults[path] = Fault(GONE, is_releasable=True)
         return GONE
@@ -159,7 +163,7 @@ class Volumes:
         for path in list(self.known):
             if snapshot.is_gone(path):
                 self.miss(path)
-            elif path not in snapshot.directories and path not in snapshot.runs:
+            if path not in snapshot.directories and path not in snapshot.runs:
                 self.known.pop(path)
                 self.faults.pop(path, None)
 
