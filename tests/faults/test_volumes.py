@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from jobcache import CacheState, JobCache
 from jobcache_refresher.refresher import Refresher
 from jobcache_refresher.scan.scope import Scope
+from jobcache_refresher.scan.tree import Directory, Tree
 from tests.contract.compare import assert_agrees, names_of
 from tests.faults.faulty import FaultyTree, under
 from tests.harness import Rig, StepRefresher
@@ -60,6 +62,37 @@ def assert_ready(rig: Rig) -> None:
     assert rig.cache.freshness().state is CacheState.READY, rig.cache.freshness().reason
     assert rig.cache.meta()["errors"] == "0"
     assert_agrees(rig)
+
+
+def device_of(descriptor: str) -> int | None:
+    with suppress(OSError):  # that of the listing is closed by now
+        return os.fstat(int(descriptor)).st_dev
+    return None
+
+
+class Automounter(Tree):
+    """Mounts a project when it is listed, as autofs and NFS do, on a mount point that is always there or is not."""
+
+    def __init__(self, root: Path, volumes: Volumes) -> None:
+        super().__init__(str(root))
+        self.shows_name = True
+        self._volumes = volumes
+        self._aside, self._point = volumes.make(), root / "vol"
+        volumes.mount(self._aside, self._point)
+        self._is_mounted = True
+
+    def expire(self) -> None:
+        if self._is_mounted:
+            self._volumes.unmount(self._point)
+            self._is_mounted = False
+        if not self.shows_name and self._point.exists():
+            self._point.rmdir()
+
+    def list_directory(self, path: bytes, *, with_mtimes: bool = False) -> Directory:
+        if path == b"vol" and not self._is_mounted:
+            self._volumes.mount(self._aside, self._point)
+            self._is_mounted = True
+        return super().list_directory(path, with_mtimes=with_mtimes)
 
 
 @pytest.fixture
@@ -198,14 +231,54 @@ class TestAtEveryDepth:
 
 class TestOneVolume:
     def test_nothing_of_an_unmounted_volume_is_held_open(self, rig: Rig, volumes: Volumes) -> None:
-        """Else it could not be unmounted at all."""
+        """Else it lives on, and what is held answers for ever."""
         aside, point = fill(rig, volumes, 1)
-        assert len(rig.refresher.scanner._descriptors) >= 1
+        device = aside.stat().st_dev
+
+        def held() -> list[str]:
+            return [link for link in os.listdir("/proc/self/fd") if device_of(link) == device]
+
+        assert held()
         volumes.unmount(point)
         rig.refresh(Scope.POLL)
+        assert not held()
+
+    def test_an_unmounted_volume_is_noticed_in_the_next_poll_however_quiet_it_was(
+        self, rig: Rig, volumes: Volumes
+    ) -> None:
+        times = rig.status_dir.stat().st_atime, 1_700_000_000
+        beneath = write_run(rig.status_dir, INSIDE, status="completed").parents[1]
+        os.utime(beneath, times)
+        aside, point = volumes.make(), rig.status_dir / "vol" / "g"
+        shutil.copytree(beneath, aside, dirs_exist_ok=True)
+        (aside / "n" / "r").rename(aside / "n" / "other")
+        os.utime(aside, times)
+        volumes.mount(aside, point)
+        rig.settle()
+        rig.refresher.time.advance(700)  # nothing is racy or busy any more
+        rig.settle()
+        assert shown(rig) == {OUTSIDE, ("vol", "g", "n", "other")}
+        volumes.unmount(point)
         rig.refresh(Scope.POLL)
-        subprocess.run(["umount", aside], check=True)
-        subprocess.run(["mount", "-t", "tmpfs", "none", aside], check=True)
+        assert "'vol/g' is not mounted" in (rig.cache.freshness().reason or "")
+
+    def test_what_is_mounted_only_when_it_is_entered_is_entered(
+        self, valkey: RunningServer, status_dir: Path, namespace: str, volumes: Volumes
+    ) -> None:
+        tree = Automounter(status_dir, volumes)
+        for names in (OUTSIDE, INSIDE):
+            write_run(status_dir, names)
+        tree.expire()
+        with Rig(valkey.url, status_dir, namespace, tree=tree) as rig:
+            tree.shows_name = True
+            assert_ready(rig)
+            for tree.shows_name in (True, False):
+                for scope in ALL_SCOPES:
+                    tree.expire()
+                    rig.refresh(scope, hints=[b"vol"] if scope is Scope.HINTS else ())
+                    assert shown(rig) == {OUTSIDE, INSIDE}
+                    assert rig.cache.freshness().state is CacheState.READY
+            assert_ready(rig)
 
     def test_a_volume_whose_mount_point_went_with_the_directory_above_keeps_its_jobs(
         self, rig: Rig, volumes: Volumes

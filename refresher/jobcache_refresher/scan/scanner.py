@@ -362,8 +362,7 @@ class Scanner:
             known = self.snapshot
             runs = [known.runs[path] for path in among if path in known.runs]
             directories = [known.directories[path] for path in among if path in known.directories]
-        covers = self._volumes.covers
-        files = [run for run in runs if run.file_missed and not covers(run.path)]
+        files = [run for run in runs if run.file_missed]
         missing = [
             (join(directory.path, name), missed)
             for directory in directories
@@ -376,7 +375,7 @@ class Scanner:
             jobs = [
                 run.path
                 for run in self.snapshot.runs_below(path)
-                if run.fingerprint and not covers(run.path)
+                if run.fingerprint and not self._volumes.covers(run.path)
             ]
             scan.vanishing += len(jobs)
             if missed >= CONFIRMATIONS:
