@@ -145,8 +145,8 @@ FIELDS = (
         VOLUMES,
         "refresher, when a scan completes",
         "JSON list",
-        "directories on filesystems of their own: `path`, `type` and, of one that is not read, `fault` (the reason) and "
-        "`releasable`; at most 1,000",
+        "directories on filesystems of their own: `path`, `type` and, of one that is not read, `fault` (the reason) "
+        "and `releasable`; at most 1,000",
     ),
     MetaField(
         EXAMINED, "refresher, when a scan completes", "runs", "how many the last scan looked at"
