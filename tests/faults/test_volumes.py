@@ -442,39 +442,41 @@ class TestBtrfs:
             assert_ready(rig)
 
 
+def job_key(cache: JobCache, names: Names) -> str | None:
+    job = cache.get_job(*names)
+    return job.job_key if job else None
+
+
 def test_a_mount_over_a_watched_directory_is_found(
     valkey: RunningServer, status_dir: Path, namespace: str, volumes: Volumes
 ) -> None:
     """inotify does not tell of it."""
-    write_run(status_dir, OUTSIDE)
     volumes.mount(volumes.make(), status_dir)
     write_run(status_dir, OUTSIDE)
-    points = [status_dir / "vol", status_dir / "plain" / "vol"]
-    for point in points:
+    inside: dict[Path, Names] = {
+        status_dir / "vol": ("vol", "g", "n", "r"),
+        status_dir / "plain" / "vol": ("plain", "vol", "n", "r"),
+    }
+    for point in inside:
         point.mkdir()
-    intervals = {"poll_interval": 0.3, "relist_interval": 1.5, "settle": 0.2}
-    with (
-        Refresher(
-            str(status_dir), url=valkey.url, namespace=namespace, mode="watchdog", **intervals
-        ),
-        closing(JobCache(valkey.url, namespace=namespace, deadline=5)) as cache,
-    ):
+    refresher = Refresher(
+        status_dir,
+        url=valkey.url,
+        namespace=namespace,
+        mode="watchdog",
+        poll_interval=0.3,
+        relist_interval=1.5,
+        settle=0.2,
+    )
+    with refresher, closing(JobCache(valkey.url, namespace=namespace, deadline=5)) as cache:
         assert cache.meta()["mode"] == "watchdog"
-        inside: list[Names] = [("vol", "g", "n", "r"), ("plain", "vol", "n", "r")]
-        for point, names in zip(points, inside, strict=True):
-            volume = volumes.make()
-            write_run(
-                volume.parent, (volume.name, *names[len(point.relative_to(status_dir).parts) :])
-            )  # type: ignore[arg-type]
-            volumes.mount(volume, point)
+        for point in inside:
+            volumes.mount(volumes.make(), point)
         for key in ("k1", "k2"):
-            for names in inside:
+            for names in inside.values():
                 write_run(status_dir, names, job_key=key)
             ends = time.monotonic() + 20
-            while True:
-                jobs = [cache.get_job(*names) for names in inside]
-                if all(job is not None and job.job_key == key for job in jobs):
-                    break
-                assert time.monotonic() < ends, jobs
+            while any(job_key(cache, names) != key for names in inside.values()):
+                assert time.monotonic() < ends, cache.list_all_jobs()
                 time.sleep(0.05)
         assert cache.freshness().state is CacheState.READY
