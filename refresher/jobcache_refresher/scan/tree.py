@@ -64,10 +64,10 @@ class Directory:
     subdirectories: dict[bytes, Child]
     others: frozenset[bytes] = field(default_factory=frozenset)
     """Names of everything else: files, links, sockets."""
-    links: frozenset[bytes] = field(default_factory=frozenset)
-    """Those of the others that are symbolic links."""
     unknown: frozenset[bytes] = field(default_factory=frozenset)
     """Names that could not be looked at: of a kind that nobody can tell, but no absence."""
+    links: frozenset[bytes] = field(default_factory=frozenset)
+    """Those of the others that are symbolic links."""
 
 
 _ENCODING = sys.getfilesystemencoding()
@@ -135,8 +135,8 @@ class Tree:
             status.st_dev,
             subdirectories,
             frozenset(others),
-            frozenset(links),
             frozenset(unknown),
+            frozenset(links),
         )
 
     def link_target(self, path: bytes, name: bytes) -> bytes:
