@@ -15,8 +15,14 @@ from jobcache_refresher.scan.names import (
 from jobcache_refresher.scan.tree import Child, Directory
 
 
-def listing(*subdirectories: bytes, **names: frozenset[bytes]) -> Directory:
-    return Directory(0, 1, {name: Child(1, None) for name in subdirectories}, **names)
+def listing(
+    *subdirectories: bytes,
+    others: frozenset[bytes] = frozenset(),
+    links: frozenset[bytes] = frozenset(),
+    unknown: frozenset[bytes] = frozenset(),
+) -> Directory:
+    children = {name: Child(1, None) for name in subdirectories}
+    return Directory(0, 1, children, others=others, links=links, unknown=unknown)
 
 
 @pytest.mark.parametrize(
