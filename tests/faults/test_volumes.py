@@ -262,6 +262,18 @@ class TestOneVolume:
         rig.refresh(Scope.POLL)
         assert "'vol/g' is not mounted" in (rig.cache.freshness().reason or "")
 
+    def test_hints_alone_delete_nothing_of_an_unmounted_volume(
+        self, rig: Rig, volumes: Volumes
+    ) -> None:
+        """Also if directories of the same names lie beneath, and no poll came since."""
+        beneath: Names = (*INSIDE[:3], "beneath")
+        write_run(rig.status_dir, beneath)
+        _, point = fill(rig, volumes, 1)
+        volumes.unmount(point)
+        for _ in range(4):
+            rig.refresh(Scope.HINTS, hints=[b"vol", b"vol/g", b"vol/g/n", b"vol/g/n/r"])
+        assert shown(rig) == {OUTSIDE, INSIDE}
+
     def test_what_is_mounted_only_when_it_is_entered_is_entered(
         self, valkey: RunningServer, status_dir: Path, namespace: str, volumes: Volumes
     ) -> None:

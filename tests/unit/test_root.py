@@ -22,7 +22,7 @@ class Mounts(Tree):
         self.device, self.fs_type, self.names = device, fs_type, names
 
     def list_directory(self, path: bytes, *, with_mtimes: bool = False) -> Directory:
-        return Directory(0, self.device, {name: Child(1, 0) for name in self.names})
+        return Directory(0, self.device, {name: Child(1, None) for name in self.names})
 
 
 @pytest.mark.parametrize(

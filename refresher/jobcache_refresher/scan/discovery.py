@@ -104,7 +104,7 @@ class Discovery:
             log.info("the status directory lies at %s now", shown(self._root_check.place or b""))
             self.snapshot.doubt_all()
             self._volumes.adopt({})
-        self._volume_check.begin(listing.device, looks_at_table=scope is not Scope.HINTS)
+        self._volume_check.begin(listing.device, is_brief=scope is Scope.HINTS)
         return self._absorb(root, self._without_ignored(root, listing), listed_at)
 
     def _busy_groups(self, fresh_since: float) -> set[bytes]:

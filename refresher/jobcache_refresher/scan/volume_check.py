@@ -34,14 +34,17 @@ class VolumeCheck:
         self._mount_types = mount_types
         self._workers = workers
 
-    def begin(self, root_device: int, *, looks_at_table: bool) -> None:
+    def begin(self, root_device: int, *, is_brief: bool) -> None:
         """A scan begins, and the root was listed.
 
         Args:
             root_device: of the root.
-            looks_at_table: whether to read the mount table, which may be long. Else only devices tell of new mounts.
+            is_brief: whether scans like it come often. The mount table may be long, so such a scan looks at it only if
+                there are volumes already; of a new one the device tells.
         """
-        types = self._mount_types(self._tree.place) if looks_at_table else None
+        types = None
+        if self.volumes.known or not is_brief:
+            types = self._mount_types(self._tree.place)
         self.volumes.begin(root_device, types)
 
     def doubt(self, path: bytes, listing: Directory | OSError, snapshot: Snapshot) -> str | None:
