@@ -27,16 +27,13 @@ from jobcache_refresher.scan.scanner import Readings, Scan, Scanner
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.snapshot import Snapshot
 from jobcache_refresher.scan.supervisor import ScanSupervisor
+from jobcache_refresher.scan.volumes import decode_volumes, describe_faults, encode_volumes
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.status import Status
-from jobcache_refresher.text import shown
 from jobcache_refresher.triggers.work import WorkItem
 from jobcache_refresher.workers import to_keep
 
 log = logging.getLogger(__name__)
-
-NAMED = 5
-"""Directories that a reason names, of those that are not read."""
 
 
 class LeakError(EpochError):
@@ -119,6 +116,7 @@ class Cycle:
         self._next_scan.expect()
         self.remember(records, snapshot)
         self._announcer.adopt_problems()
+        self._scanner.adopt_volumes(decode_volumes(self._store.field(meta.VOLUMES)))
         self._position = self.request_position().decode()
         # Readers follow an epoch that was complete once: what is new to this refresher is news to them.
         self._completed_at = self._store.number(meta.COMPLETED_AT)
@@ -213,6 +211,8 @@ class Cycle:
     def _take_requests(self, item: WorkItem) -> None:
         self._position = item.requests.position.decode() or self._position
         self._mark_dirty(PathState.PENDING, PathState.UNREAD)
+        if item.requests.release:
+            self._scanner.release_volumes()
         # After the scan began: a tombstone from before is known now, and need not be kept when it completes.
         for path in self._deleter.take():
             self._ledger.mark_conflict(path)
@@ -371,6 +371,7 @@ class Cycle:
                 meta.ERRORS: str(scan.errors),
                 meta.HELD: str(held),
                 meta.REREAD: str(len(self._scanner.snapshot.outdated)),
+                meta.VOLUMES: encode_volumes(scan.volumes),
                 meta.EXAMINED: str(scan.examined),
                 meta.SCAN_SECONDS: f"{seconds:.3f}",
                 meta.REQUEST_POSITION: self._position,
@@ -389,11 +390,8 @@ class Cycle:
         """Why answers are not whole, though the scan completed."""
         if hold:
             yield hold.describe(len(self._ledger.records), self._clock)
-        if scan.volumes:
-            named = ", ".join(shown(path) for path in sorted(scan.volumes)[:NAMED])
-            more = len(scan.volumes) - NAMED
-            others = f" and {more} more" if more > 0 else ""
-            yield f"directories on filesystems of their own are not read: {named}{others}"
+        if faults := describe_faults(scan.volumes):
+            yield faults
 
     def _complete(self, start: ScanStart, fields: dict[str, str]) -> None:
         self._completed_at = self._announcer.complete(start, {**self._auditor.report, **fields})

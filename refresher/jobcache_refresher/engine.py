@@ -27,7 +27,7 @@ from jobcache_refresher.scan.tree import Tree
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.status import Status
 from jobcache_refresher.triggers.hints import HintSource
-from jobcache_refresher.triggers.mounts import fs_type_of
+from jobcache_refresher.triggers.mounts import types_below
 from jobcache_refresher.triggers.requests import RequestInbox
 from jobcache_refresher.triggers.work import WorkQueue
 
@@ -67,7 +67,7 @@ class Engine:
             settings,
             clock,
             lambda done, total: self._note_progress(done, total),
-            lambda: fs_type_of(settings.status_dir),
+            types_below,
         )
         self.supervisor = ScanSupervisor(
             self.scanner,

@@ -108,6 +108,12 @@ class Settings(BaseModel):
         default="",
         description="file that must lie in the status directory for it to be believed; empty for none",
     )
+    ignore: str = Field(
+        default="",
+        pattern="^[^/]*$",
+        description="names of directories that are passed over, beside those that systems make: shell patterns, "
+        "separated by commas",
+    )
     hold_fraction: float = Field(
         default=0.2,
         gt=0,

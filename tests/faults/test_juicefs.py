@@ -24,7 +24,7 @@ import pytest
 from jobcache import CacheState, Freshness, JobCache, JobMetadata
 from jobcache.schema.keys import Keys
 from jobcache_refresher import Refresher
-from tests.juicefs import ATTRIBUTES_LAST, JuiceFS, JuiceFSError, running_juicefs
+from tests.juicefs import ATTRIBUTES_LAST, JuiceFS, JuiceFSError, Mount, running_juicefs
 from tests.servers import RunningServer
 from tests.trees import Names, delete_run, metadata, run_dir, write_run
 
@@ -541,6 +541,35 @@ def test_another_filesystem_in_its_place_deletes_nothing(
         _recovers(volume, site, cache, runs[0], meanwhile)
     watch.always_showed(runs)
     assert not any("stranger" in names for sample in watch.samples for names in sample.jobs)
+
+
+@pytest.mark.parametrize("harm", [JuiceFS.kill, JuiceFS.lazy_unmount])
+def test_a_project_of_a_local_tree_that_is_a_juicefs_mount_is_guarded_alone(
+    volume: JuiceFS,
+    valkey: RunningServer,
+    namespace: str,
+    harm: Callable[[JuiceFS, Mount], None],
+) -> None:
+    root, group = volume.producer.path.parent, f"g-{uuid4().hex[:8]}"
+    ours: Names = (volume.refresher.path.name, group, "n", "r")
+    theirs: Names = (volume.producer.path.name, group, "n", "r")
+    site = Site(root, root, valkey.url, namespace)
+    write_run(root, theirs)
+    try:
+        with site.refreshed() as cache, Watch(site) as watch:
+            assert shows(cache, ours)
+            harm(volume, volume.refresher)
+            degraded = await_state(cache, CacheState.DEGRADED)
+            assert f"not read: '{ours[0]}' " in (degraded.reason or "")
+            time.sleep(3 * INTERVAL)
+            heartbeat = beat(site, theirs)
+            await_heartbeat(cache, theirs, heartbeat, within=INTERVAL + SLACK)
+            volume.remount(volume.refresher)
+            await_heartbeat(cache, ours, heartbeat, within=2 * INTERVAL + SLACK)
+            await_state(cache, CacheState.READY)
+        watch.always_showed([ours, theirs])
+    finally:
+        shutil.rmtree(root / theirs[0] / group)
 
 
 def test_a_hung_filesystem_stops_neither_the_heartbeat_nor_the_answers(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import stat
@@ -14,6 +15,7 @@ from typing import Any, Self
 import pytest
 
 from jobcache import CacheState
+from jobcache_refresher.scan.names import LINK, MISPLACED, ignored_names
 from jobcache_refresher.scan.root import RootCheck
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.tree import ElsewhereError, Tree
@@ -192,29 +194,112 @@ class TestSwappedForALink:
         assert not isinstance(caught.value, ElsewhereError)
 
 
+class TestWhatIsPassedOver:
+    def told(self, rig: Rig) -> dict[bytes, str]:
+        return dict(rig.refresher.scanner.snapshot.problems())
+
+    @pytest.mark.parametrize("depth", [1, 2, 3, 4])
+    def test_a_link_in_place_of_a_directory_is_told(
+        self, valkey_rig: Rig, tmp_path: Path, depth: int
+    ) -> None:
+        rig = valkey_rig
+        for names in RUNS:
+            write_run(rig.status_dir, names)
+        rig.settle()
+        assert self.told(rig) == {}
+        branch = rig.status_dir.joinpath(*VICTIM[:depth])
+        branch.rename(tmp_path / "larger disk")
+        branch.symlink_to(tmp_path / "larger disk")
+        for _ in range(2):
+            rig.settle()
+            assert self.told(rig) == {"/".join(VICTIM[:depth]).encode(): LINK}
+            assert set(keys(rig)) == {names for names in RUNS if names[:depth] != VICTIM[:depth]}
+        branch.unlink()
+        (tmp_path / "larger disk").rename(branch)
+        rig.settle()
+        assert self.told(rig) == {}
+        assert_agrees(rig)
+
+    @pytest.mark.parametrize("depth", [0, 1, 2, 3])
+    def test_metadata_that_lies_too_high_is_told_and_other_files_are_not(
+        self, valkey_rig: Rig, depth: int
+    ) -> None:
+        rig = valkey_rig
+        run = write_run(rig.status_dir, VICTIM)
+        above = rig.status_dir.joinpath(*VICTIM[:depth])
+        shutil.copy(run / "metadata.json", above)
+        (above / "README").touch()
+        (above / "latest").symlink_to(VICTIM[depth])
+        rig.settle()
+        path = "/".join((*VICTIM[:depth], "metadata.json")).encode()
+        assert self.told(rig) == {path: MISPLACED}
+        assert set(keys(rig)) == {VICTIM}
+
+
+class TestNamesOfSystems:
+    @pytest.mark.parametrize("depth", [1, 2, 3, 4])
+    @pytest.mark.parametrize("name", ["lost+found", ".Trash-1000", ".snapshot"])
+    def test_are_passed_over_without_a_word(self, valkey_rig: Rig, depth: int, name: str) -> None:
+        rig = valkey_rig
+        write_run(rig.status_dir, VICTIM)
+        write_run(rig.status_dir, (*VICTIM[: depth - 1], name, *VICTIM[depth:]))  # type: ignore[arg-type]
+        for scope in (Scope.RELIST, Scope.POLL, Scope.RELIST):
+            rig.refresh(scope)
+            assert set(keys(rig)) == {VICTIM}
+        assert list(rig.refresher.scanner.snapshot.problems()) == []
+        assert rig.cache.meta()["errors"] == "0"
+
+    @pytest.mark.parametrize("depth", [1, 2, 3, 4])
+    def test_what_was_published_of_a_name_that_is_ignored_now_is_deleted(
+        self, valkey: RunningServer, status_dir: Path, namespace: str, depth: int
+    ) -> None:
+        hidden: Names = (*VICTIM[: depth - 1], "scratch-7", *VICTIM[depth:])  # type: ignore[assignment]
+        for names in (VICTIM, hidden):
+            write_run(status_dir, names)
+        with Rig(valkey.url, status_dir, namespace) as rig:
+            rig.settle()
+            assert set(keys(rig)) == {VICTIM, hidden}
+        with Rig(valkey.url, status_dir, namespace, ignore="tmp*, scratch-?") as rig:
+            assert set(keys(rig)) == {VICTIM, hidden}
+            for scope in (Scope.RELIST, Scope.POLL, Scope.POLL):
+                rig.refresh(scope)
+            assert set(keys(rig)) == {VICTIM}
+            rig.settle()
+            assert set(keys(rig)) == {VICTIM}
+
+
 class TestVolumes:
+    """Without the right to mount anything; ``test_volumes`` has real ones."""
+
     @pytest.mark.parametrize("depth", [1, 2, 3])
-    def test_one_that_is_not_read_is_told_of(
+    def test_one_is_read_and_deletes_nothing_once_it_is_empty(
         self,
         valkey_rig: Rig,
         monkeypatch: pytest.MonkeyPatch,
         depth: int,
     ) -> None:
         rig = valkey_rig
+        volume = rig.status_dir.joinpath(*VICTIM[:depth])
+        _mount(volume, monkeypatch)
         for names in RUNS:
             write_run(rig.status_dir, names)
         rig.settle()
-        volume = rig.status_dir.joinpath(*VICTIM[:depth])
-        _mount(volume, monkeypatch)
-        rig.status_dir.joinpath(*VICTIM, "metadata.json").unlink()  # of another filesystem now
+        assert rig.cache.freshness().state is CacheState.READY
+        assert_agrees(rig)
+        path = "/".join(VICTIM[:depth])
+        assert json.loads(rig.cache.meta()["volumes"]) == [{"path": path, "type": None}]
+        monkeypatch.undo()
+        away = volume.rename(rig.status_dir.parent / "away")
+        volume.mkdir()
         write_run(rig.status_dir, ("new", "g", "n", "r"))
         for scope in (Scope.POLL, Scope.HINTS, Scope.RELIST, Scope.POLL):
             rig.refresh(scope)
-            freshness = rig.cache.freshness()
-            assert freshness.state is CacheState.DEGRADED
-            assert f"not read: '{'/'.join(VICTIM[:depth])}'" in (freshness.reason or "")
         assert set(keys(rig)) == {*RUNS, ("new", "g", "n", "r")}
-        monkeypatch.undo()
+        freshness = rig.cache.freshness()
+        assert freshness.state is CacheState.DEGRADED
+        assert f"'{path}' turned empty" in (freshness.reason or "")
+        volume.rmdir()
+        away.rename(volume)
         rig.settle()
         assert rig.cache.freshness().state is CacheState.READY
         assert_agrees(rig)
@@ -326,10 +411,10 @@ class TestEntriesThatCannotBeLookedAt:
 
     def test_the_whole_root(self, status_dir: Path, failures: dict[str, int], error: int) -> None:
         write_run(status_dir, VICTIM)
-        guard = RootCheck(Tree(str(status_dir)), lambda: None)
-        guard.look(set())
+        check = RootCheck(Tree(str(status_dir)), lambda place: None, ignored_names())
+        check.look(set())
         failures["p"] = error
-        assert guard.look({b"p"}).unknown == {b"p"}
+        assert check.look({b"p"}).unknown == {b"p"}
 
     def test_a_file_that_cannot_be_looked_at_is_there(
         self,

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from jobcache import JobCache
+from jobcache import CacheState, JobCache
 from jobcache.schema.keys import Keys
 from jobcache_refresher import Refresher, Settings
 from tests.programs import (
@@ -35,6 +35,9 @@ from tests.programs import (
 )
 from tests.servers import RunningServer, running_server
 from tests.trees import write_run
+from tests.volumes import Volumes, volumes
+
+__all__ = ["volumes"]
 
 NOWHERE = "redis://:secret@127.0.0.1:1"
 STAMP = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} "
@@ -365,6 +368,28 @@ def test_release_applies_what_is_held(
         asked = run(REFRESHER, "release", *ours)
         assert asked.stdout == "asked to apply 15 deletions that are held\n"
         wait_for(lambda: cache.counts().total_jobs == 1)
+
+
+def test_release_takes_volumes_as_they_are(
+    target: tuple[str, ...],
+    status_dir: Path,
+    valkey: RunningServer,
+    namespace: str,
+    volumes: Volumes,
+) -> None:
+    ours = target[:4]
+    volumes.mount(volumes.make(), status_dir / "vol")
+    write_run(status_dir, ("vol", "g", "n", "r"))
+    refresher = Refresher(status_dir, poll_interval=0.1, url=valkey.url, namespace=namespace)
+    with refresher, JobCache(valkey.url, namespace=namespace) as cache:
+        assert cache.counts().total_jobs == 2
+        volumes.unmount(status_dir / "vol")
+        wait_for(lambda: "'vol' is not mounted" in (cache.freshness().reason or ""))
+        asked = run(REFRESHER, "release", *ours)
+        assert asked.stdout == "asked to take 'vol' as it is, though it is not mounted\n"
+        wait_for(lambda: cache.counts().total_jobs == 1)
+        wait_for(lambda: cache.freshness().state is CacheState.READY)
+        assert run(REFRESHER, "release", *ours).stdout == "no deletion is held\n"
 
 
 # up

@@ -19,6 +19,7 @@ from jobcache.schema.keys import KEY_TABLE
 from jobcache.web.api import ENDPOINTS
 from jobcache_refresher.cli.commands import root as refresher_program
 from jobcache_refresher.metrics import StatusCollector
+from jobcache_refresher.scan.names import SYSTEM_NAMES
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.status import Status
 from tests.pages import DOCS, PAGES, README, ROOT, Page
@@ -162,6 +163,11 @@ def test_every_url_that_is_shown_can_be_used() -> None:
     assert len(urls) == 5
     for url in urls:
         JobCache(url)
+
+
+def test_the_table_of_names_that_are_passed_over() -> None:
+    rows = DOCS["tree.md"].table("Names that are passed over")
+    assert [name for row in rows for name in named(row[1])] == list(SYSTEM_NAMES)
 
 
 def test_the_key_table() -> None:

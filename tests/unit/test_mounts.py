@@ -18,6 +18,7 @@ from jobcache_refresher.triggers.mounts import (
     fs_type_of,
     mounts_below,
     parse_mountinfo,
+    types_below,
 )
 
 HOST = rb"""22 29 0:21 / /proc rw,nosuid shared:13 - proc proc rw
@@ -186,3 +187,45 @@ def test_a_mount_alarm_without_a_table_is_silent(
     assert not alarm.rings()
     assert mounts_below(tmp_path.as_posix()) == {}
     alarm.close()
+
+
+TREE = rb"""29 1 8:1 / / rw - ext4 /dev/sda rw
+50 29 0:40 / /data rw - xfs /dev/sdb rw
+51 50 0:41 / /data/status/p rw - nfs4 filer:/p rw
+52 51 0:42 / /data/status/p/g rw - tmpfs tmpfs rw
+53 50 0:43 / /data/status/covered/g rw - tmpfs tmpfs rw
+54 50 0:44 / /data/status/covered rw - zfs pool/x rw
+55 50 0:45 / /data/status/twice rw - ext4 /dev/sdc rw
+56 55 0:46 / /data/status/twice rw - btrfs /dev/sdd rw
+57 50 0:47 / /data/status/direct rw - autofs map rw
+58 50 0:48 / /data/status/entered rw - autofs map rw
+59 58 0:49 / /data/status/entered rw - nfs filer:/e rw
+60 50 0:50 / /data/status2/p rw - tmpfs tmpfs rw
+61 50 8:9 /a /data/status/with\040space rw - ext4 /dev/sda rw
+"""
+
+
+def test_types_at_and_below_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_bytes(TREE)
+    monkeypatch.setattr(mounts, "MOUNT_TABLE", str(table))
+    assert types_below(b"/data/status") == {
+        b"": "xfs",
+        b"p": "nfs4",
+        b"p/g": "tmpfs",
+        b"covered": "zfs",
+        b"twice": "btrfs",
+        b"entered": "nfs",
+        b"with space": "ext4",
+    }
+    assert types_below(b"/data/status/p") == {b"": "nfs4", b"g": "tmpfs"}
+    assert types_below(b"/")[b"data/status/p/g"] == "tmpfs"
+
+
+def test_types_without_a_table_are_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mounts, "MOUNT_TABLE", str(tmp_path / "none"))
+    assert types_below(b"/data") == {}
+    monkeypatch.setattr(mounts, "MOUNT_TABLE", "/dev/null")
+    assert types_below(b"/data") == {}
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert types_below(b"/data") == {}

@@ -43,6 +43,7 @@ ERRORS = "errors"
 PROBLEMS = "problems"
 HELD = "held"
 REREAD = "reread"
+VOLUMES = "volumes"
 EXAMINED = "examined"
 SCAN_SECONDS = "scan_seconds"
 OVERDUE_AFTER = "overdue_after"
@@ -153,6 +154,13 @@ FIELDS = (
         "refresher, when a scan completes",
         "runs",
         "how many wait to be read anew, since parser, zone or status words have changed; 0 for none",
+    ),
+    MetaField(
+        VOLUMES,
+        "refresher, when a scan completes",
+        "JSON list",
+        "directories on filesystems of their own: `path`, `type` and, of one that is not read, `fault` (the reason) "
+        "and `releasable`; at most 1,000",
     ),
     MetaField(
         EXAMINED, "refresher, when a scan completes", "runs", "how many the last scan looked at"

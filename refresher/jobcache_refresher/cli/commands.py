@@ -26,7 +26,9 @@ from jobcache_refresher.limits import collect_rarely, raise_open_files_limit
 from jobcache_refresher.overdue import MISSED_SCANS
 from jobcache_refresher.publish.server import Server
 from jobcache_refresher.refresher import Refresher
+from jobcache_refresher.scan.volumes import decode_volumes
 from jobcache_refresher.settings import Settings
+from jobcache_refresher.text import shown
 from jobcache_refresher.triggers.requests import post_release
 
 log = logging.getLogger(__name__)
@@ -168,15 +170,22 @@ def up(port: int | None, **flags: str | None) -> NoReturn:
 @root.command()
 @setting_options("url", "password_file", "namespace")
 def release(**flags: str | None) -> None:
-    """Have the refresher apply deletions that it holds back.
+    """Have the refresher apply deletions that it holds back, and take volumes as they are.
 
-    It holds them when many jobs vanish at once, since that may be a fault of the filesystem.
+    It holds deletions when many jobs vanish at once, or a volume below the status directory does, since that may be a
+    fault of the filesystem.
     """
     # The status directory is not looked at, but a setting that must be there.
     settings = Settings.from_environment({**flags, "status_dir": "-"})
     with _reader(settings) as cache:
-        held = read_int(cache.meta().get(fields.HELD)) or 0
-    if not held:
+        told = cache.meta()
+    held = read_int(told.get(fields.HELD)) or 0
+    volumes = {
+        one.path: one.fault.reason
+        for one in decode_volumes(told.get(fields.VOLUMES))
+        if one.fault is not None and one.fault.is_releasable
+    }
+    if not held and not volumes:
         emit("no deletion is held\n")
         return
     server = Server(settings.endpoint())
@@ -186,7 +195,10 @@ def release(**flags: str | None) -> None:
         raise CacheUnavailable(f"{server.shown}: {error}") from error
     finally:
         server.close()
-    emit(f"asked to apply {held} deletions that are held\n")
+    if held:
+        emit(f"asked to apply {held} deletions that are held\n")
+    for path, reason in volumes.items():
+        emit(f"asked to take {shown(path)} as it is, though it {reason}\n")
 
 
 def log_to_stderr(level: str) -> None:

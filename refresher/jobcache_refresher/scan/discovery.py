@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 
 from jobcache_refresher.clock import Clock
 from jobcache_refresher.scan.filesystem import Filesystem, Times
+from jobcache_refresher.scan.names import passed_over, without_ignored
 from jobcache_refresher.scan.racy import is_racy
-from jobcache_refresher.scan.root import NOT_PROJECTS, RootCheck
+from jobcache_refresher.scan.root import RootCheck
 from jobcache_refresher.scan.schedule import ACTIVE_FOR, NAME_DEPTH, Schedule
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.snapshot import (
@@ -22,14 +23,8 @@ from jobcache_refresher.scan.snapshot import (
     Snapshot,
     join,
 )
-from jobcache_refresher.scan.tree import (
-    Child,
-    CutListingError,
-    Directory,
-    ElsewhereError,
-    OtherDeviceError,
-    Tree,
-)
+from jobcache_refresher.scan.tree import Child, CutListingError, Directory, Tree
+from jobcache_refresher.scan.volume_check import VolumeCheck
 from jobcache_refresher.text import shown
 from jobcache_refresher.workers import Workers
 
@@ -44,26 +39,30 @@ class Discovery:
     """Keeps the directories of a snapshot up to date.
 
     ``settle`` is for how many seconds the filesystem may show old attributes.
+    ``is_ignored`` tells which names are passed over.
     """
 
     def __init__(
         self,
         tree: Tree,
         root_check: RootCheck,
+        volume_check: VolumeCheck,
+        is_ignored: Callable[[bytes], bool],
         schedule: Schedule,
         clock: Clock,
         workers: Workers,
         settle: float,
     ) -> None:
         self.snapshot = Snapshot()
-        self.volumes: set[bytes] = set()
-        """Directories on filesystems of their own, as the last scan of more than hints met them. They are not read."""
         self.busy: set[bytes] = set()
         """Groups in which change is expected, as of the last poll."""
         self.renumbered: set[bytes] = set()
         """Runs that a listing showed with another number, which are read again for that."""
         self._tree = tree
         self._root_check = root_check
+        self._volume_check = volume_check
+        self._volumes = volume_check.volumes
+        self._is_ignored = is_ignored
         self._schedule = schedule
         self._clock = clock
         self._workers = workers
@@ -84,9 +83,7 @@ class Discovery:
             RootFaultError: the root cannot be believed. The snapshot is as before.
         """
         self._began = self._clock.monotonic()
-        errors = self._look_at_root()
-        if scope is not Scope.HINTS:
-            self.volumes = set()
+        errors = self._look_at_root(scope)
         pointed_at: set[bytes] = set()
         for path in hints:
             names = path.split(b"/")
@@ -105,9 +102,13 @@ class Discovery:
             level = [
                 below
                 for one in parents
-                if one.path not in self.volumes
+                if one.path not in self._volumes.faults
                 for below in self.snapshot.present_below(one.path)
             ]
+        self._volume_check.look_at_runs(
+            self.snapshot, frozenset(hints) if scope is Scope.HINTS else None
+        )
+        self._volumes.end(self.snapshot)
         return errors
 
     def mark_dirty(self, path: bytes) -> None:
@@ -123,7 +124,7 @@ class Discovery:
         above = self.snapshot.directories.get(run.path.rpartition(b"/")[0])
         return (above.filesystem if above else None) or Filesystem()
 
-    def _look_at_root(self) -> int:
+    def _look_at_root(self, scope: Scope) -> int:
         root = self.snapshot.directories[ROOT]
         known = {name for name, missed in root.children.items() if missed < CONFIRMATIONS}
         listed_at, place = self._clock.time(), self._root_check.place
@@ -131,7 +132,9 @@ class Discovery:
         if place not in {None, self._root_check.place}:
             log.info("the status directory lies at %s now", shown(self._root_check.place or b""))
             self.snapshot.doubt_all()
-        return self._absorb(root, listing, listed_at)
+            self._volumes.adopt({})
+        self._volume_check.begin(listing.device, is_brief=scope is Scope.HINTS)
+        return self._absorb(root, self._without_ignored(root, listing), listed_at)
 
     def _is_due(self, directory: KnownDirectory, scope: Scope, pointed_at: set[bytes]) -> bool:
         if directory.listed_at == NEVER or scope is Scope.RELIST or directory.path in pointed_at:
@@ -139,6 +142,7 @@ class Discovery:
         if scope is Scope.HINTS:
             return False
         overdue = directory.list_at <= self._clock.monotonic() or self._is_busy(directory)
+        overdue |= directory.path in self._volumes.known
         return overdue or directory.racy or directory.has_missing
 
     def _is_busy(self, directory: KnownDirectory) -> bool:
@@ -153,14 +157,12 @@ class Discovery:
         listed_at = self._clock.time()
         listings = self._workers.map(self._list, directories)
         for directory, listing in zip(directories, listings, strict=True):
-            if isinstance(listing, FileNotFoundError | NotADirectoryError | ElsewhereError):
-                errors += self._note_lost(directory, listing)
-            elif isinstance(listing, OSError):
-                directory.racy = True
-                directory.trouble = f"cannot be listed: {listing.strerror or listing}"
+            trouble = self._volume_check.doubt(directory.path, listing, self.snapshot)
+            if trouble is not None:
+                directory.racy, directory.trouble = True, trouble
                 errors += 1
-                if isinstance(listing, OtherDeviceError):
-                    self.volumes.add(directory.path)
+            elif isinstance(listing, OSError):
+                errors += self._note_lost(directory, listing)
             else:
                 errors += self._absorb(directory, listing, listed_at)
                 interval = self._schedule.listing_interval(
@@ -188,34 +190,46 @@ class Discovery:
                 directory.path, with_mtimes=directory.depth < NAME_DEPTH
             )
         except CutListingError as error:
-            return error.part
+            return self._without_ignored(directory, error.part)
         except OSError as error:
             return error
-        return listing
+        return self._without_ignored(directory, listing)
+
+    def _without_ignored(self, directory: KnownDirectory, listing: Directory) -> Directory:
+        # What Redis holds may be of a refresher that read it. What is missing may be passed over.
+        met = directory.children if directory.listed_at != NEVER else {}
+        return without_ignored(listing, lambda name: met.get(name) == 0, self._is_ignored)
 
     def _absorb(self, directory: KnownDirectory, listing: Directory, listed_at: float) -> int:
         """Take over a listing; returns how many names in it could not be looked at, and 1 more if it is not whole."""
-        children, found = directory.children, listing.subdirectories
-        if directory.path == ROOT:
-            found = {name: child for name, child in found.items() if name not in NOT_PROJECTS}
+        above, children, found = (
+            join(directory.path, b""),
+            directory.children,
+            listing.subdirectories,
+        )
         now, filesystem = self._clock.monotonic(), self._filesystem(listing)
         # A first listing is no news; else everything would count as busy after a start.
         is_news = directory.listed_at != NEVER
-        # What could not be looked at is there all the same: of a name that is known, nothing changes.
-        kept = children.keys() & listing.unknown
+        # What could not be looked at is there all the same: of a name that is known, nothing changes. A mount may be
+        # made only when it is entered, and shows itself then.
+        absent = children.keys() - found.keys()
+        kept = {
+            name
+            for name in absent
+            if name in listing.unknown or self._volumes.is_mount(above + name)
+        }
         there = found.keys() | kept
         if listing.cut is None:
             if is_news and there != {name for name, missed in children.items() if missed == 0}:
                 directory.changed_at = now
                 if not directory.racy and _is_as_shown(directory, listing):
                     filesystem.suspect(directory.path, now)
-            if missing := children.keys() - there:
+            if missing := absent - kept:
                 self._miss(directory, missing)
             else:
                 directory.seen_at = self._began
         children.update(dict.fromkeys(kept, 0))
         children.update(dict.fromkeys(found, 0))
-        above = join(directory.path, b"")
         worth = filesystem.times
         if directory.depth == NAME_DEPTH:
             self._meet_runs(directory, found, filesystem)
@@ -246,7 +260,7 @@ class Discovery:
     ) -> None:
         now, times = self._clock.monotonic(), (listing.mtime_ns, listing.ctime_ns)
         directory.trouble = None
-        directory.passed_over = dict.fromkeys(listing.unknown, "cannot be looked at") or NOTHING
+        directory.passed_over = self._passed_over(directory, listing) or NOTHING
         if directory.path == ROOT and (directory.shown is None or directory.shown.times != times):
             directory.shown, directory.shown_at = Child(0, times), now
         if listing.cut is not None:
@@ -267,6 +281,18 @@ class Discovery:
 
     def _filesystem(self, listing: Directory) -> Filesystem:
         return self._filesystems.setdefault(listing.device, Filesystem())
+
+    def _passed_over(self, directory: KnownDirectory, listing: Directory) -> dict[bytes, str]:
+        def leads_away(name: bytes) -> bool:
+            if name in directory.passed_over:
+                return True
+            try:
+                target = self._tree.link_target(directory.path, name)
+            except OSError:
+                return True
+            return target not in listing.subdirectories and target not in listing.others
+
+        return passed_over(listing, self._is_ignored, leads_away)
 
     def _miss(self, directory: KnownDirectory, names: Set[bytes]) -> None:
         now = self._clock.monotonic()

@@ -10,9 +10,7 @@ from collections.abc import Callable, Set
 from pathlib import PurePath
 
 from jobcache_refresher.scan.tree import Directory, Tree
-
-NOT_PROJECTS = frozenset({b".trash"})
-"""Names in the root that the filesystem itself makes: JuiceFS shows its trash in the root of a mount."""
+from jobcache_refresher.scan.volumes import Sight, Volume
 
 
 class RootFaultError(Exception):
@@ -24,19 +22,24 @@ class RootCheck:
 
     Args:
         tree: the status directory.
-        filesystem_type: tells the root's filesystem type now, or None where that cannot be told.
+        filesystem_type: tells the filesystem type of an absolute path now, or None where that cannot be told.
+        is_ignored: tells which names are passed over.
         marker: name of a file that must lie in the root; empty for none.
     """
 
     def __init__(
-        self, tree: Tree, filesystem_type: Callable[[], str | None], marker: str = ""
+        self,
+        tree: Tree,
+        filesystem_type: Callable[[bytes], str | None],
+        is_ignored: Callable[[bytes], bool],
+        marker: str = "",
     ) -> None:
         self._tree = tree
         self._filesystem_type = filesystem_type
+        self._is_ignored = is_ignored
         self._marker = marker.encode("utf-8", "surrogateescape")
-        self._device: int | None = None
+        self._volume: Volume | None = None
         self._place: bytes | None = None
-        self._type: str | None = None
         self._shown = repr(str(PurePath(tree.root.decode("utf-8", "backslashreplace"))))
 
     def look(self, known: Set[bytes]) -> Directory:
@@ -55,28 +58,23 @@ class RootCheck:
             raise RootFaultError(f"status_dir={self._shown}: {error.strerror or error}") from None
         if not marked:
             raise RootFaultError(f"status_dir={self._shown} lacks its marker {self._marker!r}")
-        names = (listing.subdirectories.keys() | listing.unknown) - NOT_PROJECTS
-        if known and not names:
-            raise RootFaultError(f"status_dir={self._shown} turned empty")
-        # Device numbers are used again: where nothing of what was known is left, the type is looked at as well.
-        if listing.device != self._device or not known & names:
-            self._judge_device(listing, known)
+        names = {
+            name
+            for name in listing.subdirectories.keys() | listing.unknown
+            if not self._is_ignored(name)
+        }
+        before = self._volume
+        if before is None or before.device != listing.device or known.isdisjoint(names):
+            self._judge(listing.device, names, known)
         self._place = self._tree.place
         return listing
 
-    def _judge_device(self, listing: Directory, known: Set[bytes]) -> None:
-        kind = self._filesystem_type()
-        if self._device is not None and known:
-            if kind != self._type:
-                raise RootFaultError(
-                    f"status_dir={self._shown} is a filesystem of type {kind}, not {self._type}: "
-                    "restart the refresher if that is meant"
-                )
-            # A new mount of the same volume has another device number, and the same names.
-            moved = listing.device != self._device
-            if moved and not known & listing.subdirectories.keys():
-                raise RootFaultError(f"status_dir={self._shown} shows another filesystem")
-        self._device, self._type = listing.device, kind
+    def _judge(self, device: int, names: Set[bytes], known: Set[bytes]) -> None:
+        seen = Sight(device, self._filesystem_type(self._tree.place), names)
+        before = self._volume or Volume(device)
+        if reason := before.doubt(seen, known):
+            raise RootFaultError(f"status_dir={self._shown} {reason}")
+        self._volume = Volume(device, seen.fs_type)
 
     @property
     def place(self) -> bytes | None:
@@ -86,9 +84,9 @@ class RootCheck:
     @property
     def device(self) -> int | None:
         """The device of the root when it was last believed."""
-        return self._device
+        return self._volume.device if self._volume else None
 
     @property
     def filesystem_type(self) -> str | None:
         """The filesystem type of the root when it was last believed; None if that cannot be told."""
-        return self._type
+        return self._volume.fs_type if self._volume else None

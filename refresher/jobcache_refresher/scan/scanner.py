@@ -6,7 +6,7 @@ Every error keeps what is known of the path it struck, is counted, and stops not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from jobcache_refresher.clock import Clock
@@ -16,6 +16,7 @@ from jobcache_refresher.scan.absences import Absence, missing_paths, missing_run
 from jobcache_refresher.scan.descriptors import DescriptorCache
 from jobcache_refresher.scan.discovery import Discovery
 from jobcache_refresher.scan.logreader import LogReader
+from jobcache_refresher.scan.names import ignored_names
 from jobcache_refresher.scan.notes import RunNotes
 from jobcache_refresher.scan.reading import Finding, Reader, Reading, Trouble
 from jobcache_refresher.scan.rereads import Rereads
@@ -26,11 +27,14 @@ from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.snapshot import (
     CONFIRMATIONS,
     NEVER,
+    ROOT,
     KnownDirectory,
     KnownRun,
     Snapshot,
 )
 from jobcache_refresher.scan.tree import Tree
+from jobcache_refresher.scan.volume_check import VolumeCheck
+from jobcache_refresher.scan.volumes import ReportedVolume, Volume
 from jobcache_refresher.scan.waiting import Waiting
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.workers import Workers
@@ -54,8 +58,8 @@ class Scan:
     """Directories and files that cannot be read, or not as a job."""
     examined: int = 0
     """Runs looked at."""
-    volumes: frozenset[bytes] = frozenset()
-    """Directories that are not read, since they lie on filesystems of their own."""
+    volumes: Sequence[ReportedVolume] = ()
+    """Directories on filesystems of their own."""
 
 
 class Scanner:
@@ -69,7 +73,8 @@ class Scanner:
         settings: intervals and caps.
         clock: what time it is.
         progress: told how many of how many runs have been examined.
-        filesystem_type: tells the tree's filesystem type, or None.
+        mount_types: tells the filesystem type of an absolute path (as the empty path) and of whatever is mounted below
+            it, by relative path, as far as that can be told.
     """
 
     def __init__(
@@ -78,7 +83,7 @@ class Scanner:
         settings: Settings,
         clock: Clock,
         progress: Callable[[int, int], None] = lambda done, total: None,
-        filesystem_type: Callable[[], str | None] = lambda: None,
+        mount_types: Callable[[bytes], Mapping[bytes, str]] = lambda place: {},
     ) -> None:
         self._clock = clock
         self._progress = progress
@@ -92,10 +97,17 @@ class Scanner:
         self._descriptors = DescriptorCache(
             tree, min(settings.max_descriptors, open_files_limit() // 2)
         )
-        self._root_check = RootCheck(tree, filesystem_type, settings.marker)
+        is_ignored = ignored_names(settings.ignore)
+        self._root_check = RootCheck(
+            tree, lambda place: mount_types(place).get(ROOT), is_ignored, settings.marker
+        )
+        volume_check = VolumeCheck(tree, mount_types, self._workers)
+        self._volume_check, self._volumes = volume_check, volume_check.volumes
         self._discovery = Discovery(
             tree,
             self._root_check,
+            volume_check,
+            is_ignored,
             self._schedule,
             clock,
             self._workers,
@@ -137,6 +149,14 @@ class Scanner:
         self._discovery.snapshot = snapshot
         self._rereads.begin(snapshot)
 
+    def adopt_volumes(self, volumes: Iterable[ReportedVolume]) -> None:
+        """Take over what an earlier leader knew of filesystems below the root."""
+        self._volumes.adopt({one.path: Volume(None, one.fs_type) for one in volumes})
+
+    def release_volumes(self) -> None:
+        """An operator says that whatever is missing of volumes that are not believed is gone for good."""
+        self._volume_check.release(self.snapshot)
+
     def close(self) -> None:
         """Let go of threads and descriptors."""
         self._workers.close()
@@ -167,16 +187,16 @@ class Scanner:
         """
         pointed_at = frozenset(hints)
         self._reader.behind = max(0.0, now - self._clock.time())
-        before = self._root_check.device, self._root_check.place
+        before = self._whereabouts()
         try:
             errors = self._discovery.discover(scope, pointed_at, fresh_since)
         except RootFaultError:
             self._descriptors.drop_all()
             raise
-        if (self._root_check.device, self._root_check.place) != before:
+        if self._whereabouts() != before:
             # Mounted anew, or a link that leads elsewhere now: what is held is of before, and keeps a mount alive.
             self._descriptors.drop_all()
-        scan = Scan(errors=errors, volumes=frozenset(self._discovery.volumes))
+        scan = Scan(errors=errors, volumes=self._volumes.report())
         try:
             self._look_at_runs(scan, scope, pointed_at, fresh_since, give)
         except BaseException:
@@ -184,6 +204,11 @@ class Scanner:
             raise
         self._judge_absences(scan, None if scope is not Scope.HINTS else pointed_at)
         return scan
+
+    def _whereabouts(self) -> tuple[object, ...]:
+        """Where the tree lies, the root and every other volume of it."""
+        root, volumes = self._root_check, self._volumes
+        return root.device, root.place, dict(volumes.known), frozenset(volumes.faults)
 
     def _look_at_runs(
         self,
@@ -233,8 +258,9 @@ class Scanner:
         self, scope: Scope, pointed_at: frozenset[bytes], fresh_since: float
     ) -> list[KnownRun]:
         runs = self.snapshot.runs
+        covers = self._volumes.covers
         if scope is Scope.HINTS:
-            return [runs[path] for path in pointed_at if path in runs]
+            return [runs[path] for path in pointed_at if path in runs and not covers(path)]
         for path in self._rereads.take(self.snapshot.outdated):
             self.mark_dirty(path)
         now = float("inf") if scope is Scope.RELIST else self._clock.monotonic()
@@ -251,7 +277,7 @@ class Scanner:
         if pointed_at:
             others = pointed_at - {run.path for run in present}
             present += [runs[path] for path in others if path in runs]
-        return present
+        return [run for run in present if not covers(run.path)]
 
     def _examine(
         self,
@@ -305,7 +331,10 @@ class Scanner:
             runs = [known.runs[path] for path in among if path in known.runs]
             directories = [known.directories[path] for path in among if path in known.directories]
         missing = missing_paths(directories)
-        scan.missing = missing_runs(self.snapshot, runs, missing)
+        absent = missing_runs(self.snapshot, runs, missing)
+        scan.missing = {
+            path: absence for path, absence in absent.items() if not self._volumes.covers(path)
+        }
         for absence in missing:
             if absence.confirmed:
                 self._prune(absence.top)

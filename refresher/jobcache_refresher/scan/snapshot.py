@@ -190,6 +190,25 @@ class Snapshot:
             for name in list(directory.children):
                 yield from self.runs_below(join(path, name))
 
+    def names_with_jobs(self, path: bytes) -> set[bytes]:
+        """Names in a directory at or below which there is a run whose file was read."""
+        directory = self.directories.get(path)
+        return {
+            name
+            for name in (directory.children if directory else ())
+            if any(run.fingerprint is not None for run in self.runs_below(join(path, name)))
+        }
+
+    def expect_missing(self, path: bytes) -> None:
+        """Have one more look confirm that a run or directory, or whatever is in it, is absent."""
+        parent, _, name = path.rpartition(b"/")
+        if name in (children := self.directories[parent].children):
+            children[name] = CONFIRMATIONS - 1
+        if directory := self.directories.get(path):
+            directory.children = dict.fromkeys(directory.children, CONFIRMATIONS - 1)
+        if run := self.runs.get(path):
+            run.file_missed, run.look_at = CONFIRMATIONS - 1, NEVER
+
     def forget(self, path: bytes) -> None:
         """Drop a run, and every directory above it that is gone itself and has nothing left below."""
         self.runs.pop(path, None)

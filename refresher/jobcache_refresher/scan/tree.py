@@ -76,6 +76,8 @@ class Directory:
     ctime_ns: int = 0
     cut: str | None = None
     """The error that ended it early, so that a name it lacks may be there all the same; None if it is whole."""
+    links: frozenset[bytes] = field(default_factory=frozenset)
+    """Those of the others that are symbolic links."""
 
 
 _ENCODING = sys.getfilesystemencoding()
@@ -111,10 +113,6 @@ class CutListingError(OSError):
         """What it named until then."""
 
 
-class OtherDeviceError(OSError):
-    """The directory lies on a filesystem of its own, which another may take the place of without anybody's notice."""
-
-
 class Tree:
     """A status directory.
 
@@ -127,8 +125,6 @@ class Tree:
         self.root = os.fsencode(os.path.abspath(root))
         self.place = self.root
         """Where the root lies, with every link resolved as of when it was last listed. Paths lead from there."""
-        self._device: int | None = None
-        """Of the root when it was last listed."""
 
     def list_directory(self, path: bytes, *, with_mtimes: bool = False) -> Directory:
         """List a directory whole, with its subdirectories' times if asked for.
@@ -141,14 +137,14 @@ class Tree:
         handle = self._open_directory(path) if path else self._open_root()
         try:
             status = os.fstat(handle)
-            if not path:
-                self._device = status.st_dev
-            elif self._device not in {None, status.st_dev}:
-                raise OtherDeviceError("lies on another device")
             listing = _list(handle, status, with_times=with_mtimes)
         finally:
             os.close(handle)
         return listing
+
+    def link_target(self, path: bytes, name: bytes) -> bytes:
+        """What a symbolic link holds; nobody looks where it leads."""
+        return os.readlink(self._full(path) + b"/" + name)
 
     def exists(self, name: bytes) -> bool:
         """Whether something of this name lies in the root."""
@@ -292,6 +288,7 @@ def _regular(status: os.stat_result) -> os.stat_result:
 def _list(handle: int, status: os.stat_result, *, with_times: bool) -> Directory:
     subdirectories: dict[bytes, Child] = {}
     others: set[bytes] = set()
+    links: set[bytes] = set()
     unknown: set[bytes] = set()
     failure: OSError | None = None
     try:
@@ -307,6 +304,8 @@ def _list(handle: int, status: os.stat_result, *, with_times: bool) -> Directory
                     subdirectories[name] = _child(entry, with_times=with_times)
                 else:
                     others.add(name)
+                    if entry.is_symlink():
+                        links.add(name)
     except OSError as error:
         failure = error
     listing = Directory(
@@ -315,6 +314,7 @@ def _list(handle: int, status: os.stat_result, *, with_times: bool) -> Directory
         subdirectories,
         frozenset(others),
         frozenset(unknown),
+        links=frozenset(links),
         ctime_ns=status.st_ctime_ns,
         cut=None if failure is None else failure.strerror or str(failure),
     )

@@ -6,7 +6,7 @@ import os
 import re
 import select
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 MOUNT_TABLE = "/proc/self/mountinfo"
@@ -164,3 +164,59 @@ def choose_mode(asked: str, fs_type: str | None) -> tuple[str, str]:
         return "watchdog", f"inotify sees every write on {fs_type}" if asked == "auto" else ""
     where = f"inotify may miss writes on {fs_type}" if fs_type else "the filesystem type is unknown"
     return "polling", where
+
+
+def types_below(place: bytes) -> dict[bytes, str]:
+    """Filesystem types by path relative to a directory: its own, as the empty path, and of what is mounted below it.
+
+    What is mounted only when it is entered is not there before. Nothing is, where types cannot be told.
+
+    Args:
+        place: absolute path, free of symbolic links.
+    """
+    if sys.platform != "linux":
+        return {}
+    try:
+        with open(MOUNT_TABLE, "rb") as table:
+            mounts = parse_mountinfo(table.read())
+    except OSError:
+        return {}
+    own = find_mount(mounts, place)
+    if own is None:
+        return {}
+    visible = visible_below(mounts, own, place.rstrip(b"/") + b"/")
+    return {b"": own.fs_type} | {
+        path: mount.fs_type for path, mount in visible if mount.fs_type != "autofs"
+    }
+
+
+def visible_below(
+    mounts: Sequence[Mount], own: Mount, start: bytes
+) -> Iterator[tuple[bytes, Mount]]:
+    """What is mounted below a directory and not covered by another mount, with its path relative to the directory.
+
+    Args:
+        mounts: the mount table, oldest first.
+        own: the mount on which the directory lies.
+        start: its absolute path, with a slash at the end.
+    """
+    below: dict[int, dict[bytes, Mount]] = {}
+    for mount in mounts:
+        if mount.point.startswith(start) and mount.id != mount.parent:
+            below.setdefault(mount.parent, {})[mount.point[len(start) :]] = mount
+    waiting = [(b"", own)]
+    while waiting:
+        above, parent = waiting.pop()
+        there = below.pop(parent.id, {})
+        if (over := there.get(above)) is not None and above:
+            waiting.append((above, over))
+            continue
+        if above:
+            yield above, parent
+        for path, mount in there.items():
+            if not any(path[:at] in there for at in _slashes(path)):
+                waiting.append((path, mount))
+
+
+def _slashes(path: bytes) -> Iterator[int]:
+    return (at for at, byte in enumerate(path) if byte == ord("/"))
