@@ -61,6 +61,13 @@ def test_wait_until_ready_gives_up_in_time_and_says_why(
         tell(wait_until_ready(make_source(), timeout), *replies)
 
 
+def test_wait_until_ready_pauses_no_longer_than_it_may_wait() -> None:
+    heard = tell(wait_until_ready(make_source(), 0.15), BUILDING, 0.1, BUILDING, 0.15, READY)
+    assert [step.seconds for step in heard.steps if isinstance(step, Pause)] == pytest.approx(
+        [0.1, 0.05]
+    )
+
+
 def test_meta_is_text() -> None:
     heard = tell(meta(make_source()), [b"status_dir", b"/\xff", b"jobs", b"3"])
     assert heard.value == {"status_dir": "/\uefff", "jobs": "3"}
