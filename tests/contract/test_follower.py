@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from jobcache_refresher.publish import follower
 from jobcache_refresher.records import Records
 from tests.contract.compare import assert_agrees
 from tests.harness import Rig, StepRefresher, note_reads
@@ -22,11 +21,6 @@ JOBS = 30
 
 def names_of(number: int) -> Names:
     return ("pq"[number % 2], "g", "n", f"r{number:02}")
-
-
-@pytest.fixture(autouse=True)
-def short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follower, "KEYS_PER_STEP", 7)
 
 
 @pytest.fixture
@@ -50,6 +44,7 @@ def redis(valkey: RunningServer) -> Iterator[Redis]:
 def standby(led: Rig) -> Iterator[StepRefresher]:
     """Another refresher of the same namespace, which has read all of it."""
     with closing(StepRefresher(led.url, led.status_dir, led.namespace)) as refresher:
+        refresher.engine.follower.keys_per_step = 7  # so that all jobs take several
         refresher.time.advance(30)
         refresher.leadership.stand_by()
         assert refresher.engine.follower.is_whole
