@@ -153,7 +153,7 @@ def findings(rig: Rig) -> Counter[str]:
     [command for commands in CHANGES.values() for command in commands],
     ids=" ".join,
 )
-def test_one_poll_makes_it_right(
+def test_poll_after_damage_repairs_it(
     whole: Rig, redis: Redis, command: Command, caplog: pytest.LogCaptureFixture
 ) -> None:
     change(whole, redis, command)
@@ -175,7 +175,7 @@ def test_one_poll_makes_it_right(
     assert not findings(whole)
 
 
-def test_every_repair_is_a_write_of_its_own(whole: Rig) -> None:
+def test_repair_is_a_write_of_its_own(whole: Rig) -> None:
     """Or a client that saw the damage would take what it saw for what it would be told again."""
     inspector = whole.refresher.engine.inspector
     repairs: list[Callable[[], None]] = [
@@ -190,7 +190,9 @@ def test_every_repair_is_a_write_of_its_own(whole: Rig) -> None:
 
 
 @pytest.mark.parametrize("command", STRANGE, ids=" ".join)
-def test_strange_keys_are_removed(whole: Rig, redis: Redis, command: Command) -> None:
+def test_audit_removes_keys_that_must_not_be_there(
+    whole: Rig, redis: Redis, command: Command
+) -> None:
     before = set(keys_of(whole, redis))
     change(whole, redis, command)
     assert set(keys_of(whole, redis)) != before
@@ -200,7 +202,7 @@ def test_strange_keys_are_removed(whole: Rig, redis: Redis, command: Command) ->
     assert_agrees(whole)
 
 
-def test_little_is_mended_and_much_is_built_anew(
+def test_audit_repairs_little_and_builds_much_anew(
     real_server: RunningServer, status_dir: Path, namespace: str, redis: Redis
 ) -> None:
     fill(status_dir, FEW + 20)
@@ -223,7 +225,7 @@ def test_little_is_mended_and_much_is_built_anew(
 @pytest.mark.parametrize(
     "command", [("DEL", "jobs"), ("SET", "jobs", "x"), ("DEL", "meta")], ids=" ".join
 )
-def test_nobody_sees_a_half(
+def test_rebuild_is_never_seen_half_done(
     real_server: RunningServer,
     status_dir: Path,
     namespace: str,
@@ -259,7 +261,7 @@ def test_nobody_sees_a_half(
 
 
 @pytest.mark.parametrize("flush", ["FLUSHALL", "FLUSHDB"])
-def test_a_flush(whole: Rig, redis: Redis, flush: str) -> None:
+def test_flushed_cache_is_published_from_memory(whole: Rig, redis: Redis, flush: str) -> None:
     reads = len(whole.refresher.scanner.snapshot.runs)
     redis.execute_command(flush)
     with pytest.raises(CacheNotReady):
@@ -275,7 +277,9 @@ def test_a_flush(whole: Rig, redis: Redis, flush: str) -> None:
 @pytest.mark.parametrize(
     "command", [("SET", "lease", "x"), ("DEL", "lease"), ("RPUSH", "lease", "x")], ids=" ".join
 )
-def test_a_lease_that_is_none(whole: Rig, redis: Redis, command: Command) -> None:
+def test_lease_that_is_none_ends_writing_until_it_is_taken_again(
+    whole: Rig, redis: Redis, command: Command
+) -> None:
     change(whole, redis, ("DEL", "lease"))
     change(whole, redis, command)
     with pytest.raises(FencedError):
@@ -306,7 +310,7 @@ def status_of_run(rig: Rig) -> JobStatus:
 
 
 class TestAServerThatWentBack:
-    def test_to_an_older_generation(self, whole: Rig, redis: Redis) -> None:
+    def test_server_at_an_older_generation_is_noticed(self, whole: Rig, redis: Redis) -> None:
         with going_back(whole, redis):
             write_run(whole.status_dir, RUN, status="failed")
             write_run(whole.status_dir, ("new", "g", "n", "r"))
@@ -346,7 +350,9 @@ class TestAServerThatWentBack:
         assert whole.refresh(Scope.POLL)
         assert whole.cache.freshness().epoch == before
 
-    def test_in_the_middle_of_a_refresh(self, whole: Rig, redis: Redis) -> None:
+    def test_server_that_goes_back_in_the_middle_of_a_refresh_is_noticed(
+        self, whole: Rig, redis: Redis
+    ) -> None:
         store = whole.refresher.store
         with going_back(whole, redis):
             whole.refresh(Scope.POLL)
@@ -354,7 +360,7 @@ class TestAServerThatWentBack:
         with pytest.raises(EpochError, match="went back"):
             store.complete(place, 300, {})
 
-    def test_to_before_a_write_whose_reply_was_lost(
+    def test_server_before_a_write_whose_reply_was_lost_is_noticed(
         self, whole: Rig, redis: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The refresher cannot notice, and writes again; a client that saw the lost write must not mix them up."""
@@ -378,7 +384,9 @@ class TestAServerThatWentBack:
         assert status_of_run(whole) is JobStatus.COMPLETED
         assert_agrees(whole)
 
-    def test_and_another_refresher_goes_on(self, whole: Rig, redis: Redis) -> None:
+    def test_server_that_went_back_is_noticed_by_another_refresher(
+        self, whole: Rig, redis: Redis
+    ) -> None:
         """A client that saw what was lost must not take it for what was written since."""
         with going_back(whole, redis):
             write_run(whole.status_dir, RUN, status="failed")
@@ -391,7 +399,7 @@ class TestAServerThatWentBack:
             assert_agrees(whole)
 
 
-def test_deletions_by_clients_are_no_loss(whole: Rig, caplog: pytest.LogCaptureFixture) -> None:
+def test_deletion_by_a_client_is_no_finding(whole: Rig, caplog: pytest.LogCaptureFixture) -> None:
     """The refresher has not been told of them yet."""
     with caplog.at_level(logging.WARNING):
         for names in (RUN, ("q", "g", "n", "r1"), ("p", "h", "n", "r2")):
@@ -402,7 +410,7 @@ def test_deletions_by_clients_are_no_loss(whole: Rig, caplog: pytest.LogCaptureF
     assert whole.cache.meta()["audit_findings"] == "0"
 
 
-def test_an_audit_of_everything_says_what_it_found(whole: Rig, redis: Redis) -> None:
+def test_audit_of_everything_says_what_it_found(whole: Rig, redis: Redis) -> None:
     whole.refresh(Scope.POLL, audit=True)
     before = whole.cache.meta()
     assert before["audit_findings"] == "0"
@@ -414,7 +422,7 @@ def test_an_audit_of_everything_says_what_it_found(whole: Rig, redis: Redis) -> 
     assert float(after["audited_at"]) > float(before["audited_at"])
 
 
-def test_a_large_cache_is_compared_in_turn(
+def test_audit_of_a_large_cache_compares_it_in_turn(
     valkey: RunningServer,
     status_dir: Path,
     namespace: str,
@@ -435,7 +443,7 @@ def test_a_large_cache_is_compared_in_turn(
         assert_agrees(rig)
 
 
-def test_what_was_lost_before_a_takeover(whole: Rig, redis: Redis) -> None:
+def test_takeover_repairs_what_was_lost_before(whole: Rig, redis: Redis) -> None:
     whole.__exit__()
     for command in (("DEL", JOB), ("DEL", "status:failed"), ("ZREM", "jobs", "q/g/n/r1")):
         change(whole, redis, command)
@@ -446,7 +454,7 @@ def test_what_was_lost_before_a_takeover(whole: Rig, redis: Redis) -> None:
 
 
 @pytest.mark.parametrize("command", [("DEL", "jobs"), ("ZREMRANGEBYRANK", "jobs", "0", "100")])
-def test_much_was_lost_before_a_takeover(
+def test_takeover_after_much_was_lost_shows_nothing_until_all_is_back(
     valkey: RunningServer, status_dir: Path, namespace: str, command: Command
 ) -> None:
     """Until all of it is back, nobody is shown the rest as if it were all."""
@@ -463,7 +471,7 @@ def test_much_was_lost_before_a_takeover(
 
 
 class TestDoctor:
-    def test_finds_nothing_while_others_write(self, whole: Rig) -> None:
+    def test_doctor_finds_nothing_while_others_write(self, whole: Rig) -> None:
         stop = threading.Event()
         seen: list[Counter[str]] = []
 
@@ -487,7 +495,7 @@ class TestDoctor:
         assert len(seen) >= 5
         assert not sum(seen, Counter())
 
-    def test_without_the_right_to_scan(
+    def test_doctor_without_the_right_to_scan_says_so(
         self, valkey: RunningServer, status_dir: Path, namespace: str
     ) -> None:
         fill(status_dir, 5)
@@ -512,7 +520,7 @@ class TestDoctor:
                 change(rig, redis, ("DEL", "jobs"))
                 assert checkup.examine().findings
 
-    def test_examples_are_few(self, valkey_rig: Rig, valkey: RunningServer) -> None:
+    def test_doctor_shows_few_examples(self, valkey_rig: Rig, valkey: RunningServer) -> None:
         fill(valkey_rig.status_dir, 150)
         valkey_rig.settle()
         with valkey.client() as redis:
@@ -533,7 +541,9 @@ def limited(server: RunningServer, user: str, *rights: str) -> str:
 
 class TestEvictions:
     @pytest.mark.parametrize("kind", ["valkey-9", "redis-7.0"])
-    def test_of_any_key(self, kind: str, status_dir: Path, namespace: str) -> None:
+    def test_eviction_of_any_key_is_noticed(
+        self, kind: str, status_dir: Path, namespace: str
+    ) -> None:
         count = 400
         fill(status_dir, count)
         with running_server(kind) as server, Rig(server.url, status_dir, namespace) as rig:
@@ -550,7 +560,9 @@ class TestEvictions:
             assert rig.cache.meta()["policy_warning"].startswith("maxmemory-policy is allkeys-lru")
             redis.close()
 
-    def test_while_the_cache_is_built(self, status_dir: Path, namespace: str) -> None:
+    def test_eviction_while_the_cache_is_built_never_lets_it_be_ready(
+        self, status_dir: Path, namespace: str
+    ) -> None:
         """A cache that does not fit is never ready."""
         fill(status_dir, 600)
         with running_server("valkey-9") as server, Rig(server.url, status_dir, namespace) as rig:
@@ -572,7 +584,9 @@ class TestEvictions:
             assert_agrees(rig)
             redis.close()
 
-    def test_of_volatile_keys_only(self, status_dir: Path, namespace: str) -> None:
+    def test_eviction_of_volatile_keys_takes_the_lease_alone(
+        self, status_dir: Path, namespace: str
+    ) -> None:
         """They take the lease, and nothing else."""
         fill(status_dir, 100)
         with running_server("valkey-9") as server, Rig(server.url, status_dir, namespace) as rig:
@@ -616,7 +630,9 @@ def recover(rig: Rig) -> None:
 
 
 class TestDenied:
-    def test_info_and_config(self, valkey: RunningServer, status_dir: Path, namespace: str) -> None:
+    def test_audit_where_info_and_config_are_denied_repairs_all_the_same(
+        self, valkey: RunningServer, status_dir: Path, namespace: str
+    ) -> None:
         fill(status_dir, 5)
         url = limited(valkey, f"w-{namespace}", "+@all", "-info", "-config")
         with Rig(url, status_dir, namespace) as rig, valkey.client() as redis:

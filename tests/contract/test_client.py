@@ -93,7 +93,7 @@ class TestReadiness:
         with pytest.raises(SchemaMismatch, match="version 3"):
             rig.refresher.lead()
 
-    def test_nothing_listens(self, tmp_path: Path) -> None:
+    def test_client_where_nothing_listens_is_unavailable(self, tmp_path: Path) -> None:
         cache = JobCache(f"unix://{tmp_path}/absent.sock")
         with pytest.raises(CacheUnavailable, match=r"absent\.sock"):
             cache.get_job(*RUN)
@@ -223,7 +223,9 @@ class TestQueries:
         unchanged = [name(number) for number in reversed(range(20)) if number != 10]
         assert walked == unchanged
 
-    def test_recent_is_a_window_and_limit_keeps_the_newest(self, rig: Rig) -> None:
+    def test_recent_jobs_start_within_the_window_and_the_limit_keeps_the_newest(
+        self, rig: Rig
+    ) -> None:
         for hour in range(5):
             write_run(rig.status_dir, ("p", "g", "n", f"r{hour}"), start_time=ago(hours=hour + 0.5))
         rig.refresh()
@@ -347,7 +349,7 @@ class TestQueries:
 
 
 class TestStaleness:
-    def test_judged_as_of_the_last_completed_refresh(self, rig: Rig) -> None:
+    def test_stale_is_judged_as_of_the_last_completed_scan(self, rig: Rig) -> None:
         write_run(rig.status_dir, RUN, last_heartbeat=ago(seconds=299))
         write_run(rig.status_dir, OTHER, last_heartbeat=ago(seconds=301))
         rig.refresh()
@@ -417,7 +419,7 @@ class HookedTree(Tree):
 
 
 class TestDelete:
-    def test_gone_for_everybody_when_it_returns(self, rig: Rig) -> None:
+    def test_delete_job_is_gone_for_everybody_when_it_returns(self, rig: Rig) -> None:
         write_run(rig.status_dir, RUN)
         rig.refresh()
         with JobCache(rig.url, namespace=rig.namespace) as other:
@@ -430,7 +432,7 @@ class TestDelete:
         rig.settle()
         assert_agrees(rig)
 
-    def test_a_scan_in_flight_does_not_bring_it_back(
+    def test_delete_job_is_not_undone_by_a_scan_in_flight(
         self, server: RunningServer, status_dir: Path, namespace: str
     ) -> None:
         tree = HookedTree(str(status_dir))
@@ -452,7 +454,7 @@ class TestDelete:
             rig.settle()
             assert_agrees(rig)
 
-    def test_a_job_never_published_stays_away_as_well(
+    def test_delete_job_of_one_never_published_keeps_it_away(
         self, server: RunningServer, status_dir: Path, namespace: str
     ) -> None:
         tree = HookedTree(str(status_dir))
@@ -471,7 +473,7 @@ class TestDelete:
             rig.settle()
             assert rig.cache.list_all_jobs() == []
 
-    def test_it_returns_if_its_files_are_still_there(self, rig: Rig) -> None:
+    def test_deleted_job_returns_if_its_files_are_still_there(self, rig: Rig) -> None:
         write_run(rig.status_dir, RUN)
         rig.refresh()
         rig.cache.delete_job(*RUN)
@@ -494,7 +496,7 @@ class TestDelete:
 
 
 class TestInvalidate:
-    def test_read_again_though_the_fingerprint_is_the_same(self, rig: Rig) -> None:
+    def test_invalidate_reads_again_though_the_fingerprint_is_equal(self, rig: Rig) -> None:
         directory = write_run(rig.status_dir, RUN, status="running")
         old = datetime.now().timestamp() - 3600
         os.utime(directory / "metadata.json", (old, old))
@@ -508,7 +510,7 @@ class TestInvalidate:
         rig.refresh(Scope.HINTS, hints=frozenset({run.path}))
         assert rig.cache.list_all_jobs()[0].status is JobStatus.FAILED
 
-    def test_discovers_a_run_that_was_unknown(self, rig: Rig) -> None:
+    def test_invalidate_discovers_a_run_that_was_unknown(self, rig: Rig) -> None:
         write_run(rig.status_dir, ("p", "g", "n", "old"))
         rig.refresh()
         for names in (RUN, ("q", "new", "new", "new")):
@@ -516,7 +518,7 @@ class TestInvalidate:
             rig.refresh(Scope.HINTS, hints=frozenset({"/".join(names).encode()}))
             assert rig.cache.get_job(*names) is not None
 
-    def test_an_absent_run_changes_nothing(self, rig: Rig) -> None:
+    def test_invalidate_of_an_absent_run_changes_nothing(self, rig: Rig) -> None:
         write_run(rig.status_dir, RUN)
         rig.refresh()
         rig.refresh(Scope.HINTS, hints=frozenset({b"a/b/c/d", b"p/g/n/x"}))
@@ -524,7 +526,7 @@ class TestInvalidate:
 
 
 class TestChanges:
-    def test_added_modified_deleted(self, rig: Rig) -> None:
+    def test_changes_tell_added_modified_and_deleted(self, rig: Rig) -> None:
         rig.refresh()
         feed = iter(rig.cache.changes(wait=0.0))
         assert list(feed) == []
@@ -562,7 +564,7 @@ class TestChanges:
         (change,) = rig.cache.changes(start, wait=0)
         assert change.kind is ChangeKind.RESYNC
 
-    def test_a_bad_position(self, rig: Rig) -> None:
+    def test_changes_since_a_bad_position_is_a_value_error(self, rig: Rig) -> None:
         with pytest.raises(ValueError, match="since='x'"):
             next(iter(rig.cache.changes("x")))
 
@@ -643,7 +645,9 @@ class TestAsync:
 
         asyncio.run(live())
 
-    def test_not_ready_names_the_place(self, server: RunningServer, namespace: str) -> None:
+    def test_async_client_not_ready_names_the_place(
+        self, server: RunningServer, namespace: str
+    ) -> None:
         async def live() -> None:
             cache = AsyncJobCache(server.url, namespace=namespace, ready_timeout=0.1)
             with pytest.raises(CacheNotReady, match=namespace):
@@ -654,7 +658,7 @@ class TestAsync:
 
 
 class TestNamespaces:
-    def test_they_do_not_see_each_other(self, rig: Rig, tmp_path: Path) -> None:
+    def test_namespaces_do_not_see_each_other(self, rig: Rig, tmp_path: Path) -> None:
         other_dir = tmp_path / "other"
         other_dir.mkdir()
         write_run(rig.status_dir, RUN)
@@ -666,8 +670,8 @@ class TestNamespaces:
             assert names_of(rig.cache.list_all_jobs()) == [RUN]
 
 
-class TestMemo:
-    def test_one_round_trip_cold_warm_and_after_changes(
+class TestParsedJobs:
+    def test_query_takes_one_round_trip_cold_warm_and_after_changes(
         self,
         real_server: RunningServer,
         status_dir: Path,
@@ -701,7 +705,7 @@ class TestMemo:
                         redis.hincrby(rig.refresher.keys.meta, "generation", 1)
                 assert_agrees(rig)
 
-    def test_an_answer_travels_once_in_a_generation(
+    def test_answer_travels_once_in_a_generation(
         self,
         real_server: RunningServer,
         status_dir: Path,
@@ -730,7 +734,9 @@ class TestMemo:
                 call()
                 assert len(rig.replies[-1]) > 1
 
-    def test_an_answer_out_of_another_epoch_is_none(self, rig: Rig, server: RunningServer) -> None:
+    def test_answer_of_another_epoch_is_not_given_again(
+        self, rig: Rig, server: RunningServer
+    ) -> None:
         write_run(rig.status_dir, RUN)
         write_run(rig.status_dir, OTHER)
         rig.refresh()
@@ -742,7 +748,7 @@ class TestMemo:
         assert names_of(rig.cache.list_all_jobs()) == [RUN]
         assert rig.cache.counts().total_jobs == 1
 
-    def test_no_answer_mixes_two_epochs(self, rig: Rig, server: RunningServer) -> None:
+    def test_answer_never_mixes_two_epochs(self, rig: Rig, server: RunningServer) -> None:
         """Revisions begin anew with each epoch, so an equal one of another epoch means nothing."""
         write_run(rig.status_dir, RUN, status="failed")
         rig.refresh()
@@ -762,7 +768,7 @@ class TestMemo:
         assert fresh is not None
         assert (fresh.epoch, job.status) == ("another", JobStatus.COMPLETED)
 
-    def test_what_was_dropped_is_fetched_again(self, rig: Rig) -> None:
+    def test_parsed_job_that_was_dropped_is_fetched_again(self, rig: Rig) -> None:
         """The answer is still known, but not all of its jobs."""
         for number in range(5):
             write_run(rig.status_dir, ("p", "g", "n", f"r{number}"))
@@ -777,7 +783,7 @@ class TestMemo:
         assert_agrees(rig)
 
     @pytest.mark.parametrize(("told", "read"), [(4, 3), (9, 3), (20, 7), (20, 20)])
-    def test_many_running_jobs_come_in_parts(
+    def test_running_jobs_beyond_one_step_come_in_parts(
         self, rig: Rig, monkeypatch: pytest.MonkeyPatch, told: int, read: int
     ) -> None:
         monkeypatch.setattr("jobcache.queries.running.MOST_RUNNING", told)
@@ -800,7 +806,7 @@ class TestMemo:
             assert len(rig.cache.get_running_jobs()) == count
         assert_agrees(rig)
 
-    def test_no_memo_and_a_tiny_one_give_the_same_answers(self, rig: Rig) -> None:
+    def test_answers_are_the_same_without_and_with_a_tiny_memory(self, rig: Rig) -> None:
         for number in range(250):
             write_run(rig.status_dir, ("p", f"g{number % 3}", "n", f"r{number:03}"))
         rig.refresh()
@@ -813,7 +819,7 @@ class TestMemo:
                     assert other.get_running_jobs() == rig.cache.get_running_jobs()
                     assert other.list_all_jobs(group="g2") == rig.cache.list_all_jobs(group="g2")
 
-    def test_a_rebuilt_cache_whose_revisions_start_over(self, rig: Rig) -> None:
+    def test_rebuilt_cache_whose_revisions_start_over_is_read_anew(self, rig: Rig) -> None:
         write_run(rig.status_dir, RUN, status="failed")
         for _ in range(3):
             rig.refresh()

@@ -180,7 +180,9 @@ FAILING: dict[str, tuple[Callable[[], AbstractContextManager[str]], str]] = {
 
 class TestDeadline:
     @pytest.mark.parametrize("how", FAILING)
-    def test_whatever_the_server_does(self, how: str, calling: Callable[..., Caller]) -> None:
+    def test_deadline_ends_a_call_whatever_the_server_does(
+        self, how: str, calling: Callable[..., Caller]
+    ) -> None:
         start, match = FAILING[how]
         with start() as url:
             caller = calling(url, breaker=False)
@@ -234,7 +236,7 @@ class TestDeadline:
             assert cache.meta() == {}
             assert server.accepted == 5
 
-    def test_a_name_server_that_hangs(
+    def test_deadline_ends_a_call_while_a_name_server_hangs(
         self, calling: Callable[..., Caller], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         ended = threading.Event()
@@ -271,7 +273,9 @@ class TestDeadline:
             nowhere = hole.split("//")[1].split(":")[0]
             assert calling(f"redis://redis.example:{reached.port}/0").meta() == {}
 
-    def test_a_pool_that_others_use_up(self, calling: Callable[..., Caller]) -> None:
+    def test_deadline_ends_a_call_while_others_use_the_pool_up(
+        self, calling: Callable[..., Caller]
+    ) -> None:
         with silent() as url:
             caller = calling(url, max_connections=1, breaker=False)
             if isinstance(caller.cache, JobCache):
@@ -292,7 +296,7 @@ class TestDeadline:
         assert took < DEADLINE + SLACK
         assert any("all 1 are in use" in text for text in texts)
 
-    def test_a_call_of_several_exchanges_has_one_deadline(
+    def test_call_of_several_exchanges_has_one_deadline(
         self, proxy: Proxy, namespace: str, status_dir: Path, calling: Callable[..., Caller]
     ) -> None:
         write_run(status_dir, RUN)
@@ -304,7 +308,7 @@ class TestDeadline:
             assert_fails_in_time(lambda: caller.delete_job(*RUN), "(?i)time")
             proxy.set(Mode.PASS)
 
-    def test_a_long_listing_has_one_for_each_part(
+    def test_long_listing_has_a_deadline_for_each_part(
         self, proxy: Proxy, namespace: str, status_dir: Path, calling: Callable[..., Caller]
     ) -> None:
         for number in range(650):
@@ -337,7 +341,7 @@ class TestDeadline:
         assert time.monotonic() - began < 0.3 + 0.25 + DEADLINE + SLACK
         timer.join()
 
-    def test_waiting_is_not_the_servers_time(
+    def test_waiting_for_a_connection_is_not_the_servers_time(
         self, valkey_rig: Rig, calling: Callable[..., Caller]
     ) -> None:
         options = {"namespace": valkey_rig.namespace, "deadline": 0.3, "ready_timeout": 0.7}
@@ -437,7 +441,7 @@ class TestBreaker:
             assert time.monotonic() - back < 1.0 + SLACK
             time.sleep(0.01)
 
-    def test_what_the_server_says_never_opens_it(
+    def test_answer_with_an_error_never_opens_the_breaker(
         self, valkey: RunningServer, valkey_rig: Rig, calling: Callable[..., Caller]
     ) -> None:
         rig = valkey_rig
@@ -463,7 +467,9 @@ class TestBreaker:
             *("-READONLY no writes", "-MASTERDOWN alone"),
         ],
     )
-    def test_nor_does_a_refusal(self, says: str, calling: Callable[..., Caller]) -> None:
+    def test_refusal_of_a_user_never_opens_the_breaker(
+        self, says: str, calling: Callable[..., Caller]
+    ) -> None:
         with hostile(lambda command: says.encode() + b"\r\n") as server:
             caller = calling(server.url.replace("redis://", "redis://u:p@"))
             for _ in range(5):
@@ -471,7 +477,7 @@ class TestBreaker:
             server.answers = lambda command: OK if command[0] != b"HGETALL" else b"*0\r\n"
             assert caller.meta() == {}
 
-    def test_a_short_rest_of_a_deadline_is_no_verdict(
+    def test_timeout_of_a_short_rest_does_not_open_the_breaker(
         self,
     ) -> None:
         """Who waited for a connection until the end tells nothing of the server."""
@@ -498,7 +504,9 @@ class TestStaleIfError:
             proxy.set(Mode.PASS)
             time.sleep(0.05)
 
-    def test_every_query(self, filled: Rig, proxy: Proxy, calling: Callable[..., Caller]) -> None:
+    def test_stale_if_error_stands_in_for_every_query(
+        self, filled: Rig, proxy: Proxy, calling: Callable[..., Caller]
+    ) -> None:
         caller = calling(proxy.url, namespace=filled.namespace, stale_if_error=60.0)
         queries: list[Callable[[], Any]] = [
             caller.list_all_jobs,
@@ -543,7 +551,7 @@ class TestStaleIfError:
             with pytest.raises(CacheUnavailable):
                 call()
 
-    def test_off_by_default_and_bounded_in_age(
+    def test_stale_if_error_is_off_by_default_and_bounded_in_age(
         self, filled: Rig, proxy: Proxy, calling: Callable[..., Caller]
     ) -> None:
         off = calling(proxy.url, namespace=filled.namespace)
@@ -559,7 +567,7 @@ class TestStaleIfError:
         with pytest.raises(CacheUnavailable):
             brief.counts()
 
-    def test_not_what_this_process_deleted_nor_what_was_lost(
+    def test_stale_if_error_gives_nothing_that_was_deleted_or_lost(
         self, valkey: RunningServer, filled: Rig, proxy: Proxy, calling: Callable[..., Caller]
     ) -> None:
         caller = calling(proxy.url, namespace=filled.namespace, stale_if_error=60.0)

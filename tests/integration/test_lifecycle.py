@@ -92,7 +92,9 @@ class TestRefresher:
             assert cache.freshness().state is CacheState.READY
             assert (cache.freshness().age or 0) > 0.4
 
-    def test_async_lifecycle(self, valkey: RunningServer, status_dir: Path, namespace: str) -> None:
+    def test_refresher_started_and_stopped_by_await_publishes(
+        self, valkey: RunningServer, status_dir: Path, namespace: str
+    ) -> None:
         async def live() -> None:
             refresher = Refresher(status_dir, url=valkey.url, namespace=namespace)
             await refresher.start()
@@ -104,7 +106,7 @@ class TestRefresher:
 
         asyncio.run(live())
 
-    def test_nothing_is_left_behind(
+    def test_refresher_stopped_leaves_nothing_behind(
         self, valkey: RunningServer, status_dir: Path, namespace: str
     ) -> None:
         write_run(status_dir, RUN)
@@ -120,11 +122,13 @@ class TestRefresher:
         held = os.listdir("/proc/self/fd")
         assert not [fd for fd in held if str(status_dir) in _target(fd)]
 
-    def test_redis_that_is_not_there(self, status_dir: Path, tmp_path: Path) -> None:
+    def test_refresher_without_redis_fails_at_start(self, status_dir: Path, tmp_path: Path) -> None:
         with pytest.raises(CacheUnavailable, match=r"absent\.sock"):
             Refresher(status_dir, url=f"unix://{tmp_path}/absent.sock").open()
 
-    def test_a_status_dir_that_is_not_there(self, valkey: RunningServer, tmp_path: Path) -> None:
+    def test_refresher_without_a_status_dir_fails_at_start(
+        self, valkey: RunningServer, tmp_path: Path
+    ) -> None:
         with pytest.raises(ConfigError, match=r"status_dir='.*absent'.*No such file"):
             Refresher(tmp_path / "absent", url=valkey.url).open()
 
@@ -321,7 +325,7 @@ def metrics_at(port: int) -> dict[str, float]:
 
 
 class TestRestart:
-    def test_reads_only_what_changed_and_is_never_blank(
+    def test_restart_reads_only_what_changed_and_is_never_blank(
         self,
         valkey: RunningServer,
         status_dir: Path,
@@ -413,7 +417,9 @@ class TestAfterStandingBy:
                 time.sleep(0.02)
             return views
 
-    def test_its_old_memory_is_not_shown_as_whole(self, status_dir: Path, namespace: str) -> None:
+    def test_standby_after_leading_does_not_show_its_old_memory_as_whole(
+        self, status_dir: Path, namespace: str
+    ) -> None:
         write_run(status_dir, RUN)
 
         def meanwhile(cache: JobCache) -> None:
@@ -425,7 +431,9 @@ class TestAfterStandingBy:
         assert views
         assert all(view == {RUN, OTHER} for view in views)
 
-    def test_old_deletions_are_not_obeyed(self, status_dir: Path, namespace: str) -> None:
+    def test_standby_after_leading_does_not_obey_old_deletions(
+        self, status_dir: Path, namespace: str
+    ) -> None:
         write_run(status_dir, RUN)
         write_run(status_dir, OTHER)
 
@@ -444,7 +452,7 @@ class TestAfterStandingBy:
 
 
 class TestHungFilesystem:
-    def test_neither_the_clients_nor_the_end_wait_for_it(
+    def test_hung_filesystem_holds_up_neither_clients_nor_the_end(
         self,
         valkey: RunningServer,
         status_dir: Path,
@@ -478,7 +486,7 @@ class TestHungFilesystem:
 
 
 class TestMetrics:
-    def test_what_prometheus_reads(
+    def test_metrics_are_what_prometheus_reads(
         self, valkey: RunningServer, status_dir: Path, namespace: str
     ) -> None:
         write_run(status_dir, RUN)
@@ -515,7 +523,9 @@ class TestMetrics:
         with pytest.raises(OSError):
             metrics()
 
-    def test_a_port_that_is_taken(self, valkey: RunningServer, status_dir: Path) -> None:
+    def test_metrics_port_that_is_taken_is_an_error(
+        self, valkey: RunningServer, status_dir: Path
+    ) -> None:
         with socket.create_server(("0.0.0.0", 0)) as taken:
             port = taken.getsockname()[1]
             with pytest.raises(ConfigError, match=f"metrics_port={port}"):
@@ -528,7 +538,7 @@ def free_port() -> int:
 
 
 class TestLocal:
-    def test_everything_in_one_object(self, status_dir: Path) -> None:
+    def test_local_cache_is_everything_in_one_object(self, status_dir: Path) -> None:
         write_run(status_dir, RUN)
 
         async def live() -> None:
@@ -544,20 +554,22 @@ class TestLocal:
 
         asyncio.run(live())
 
-    def test_a_bad_directory_leaves_no_server(self, tmp_path: Path) -> None:
+    def test_local_cache_of_a_bad_directory_leaves_no_server(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError):
             LocalJobCache(tmp_path / "absent").open()
 
 
 class TestEmbedded:
-    def test_private_and_without_a_trace(self) -> None:
+    def test_embedded_server_is_private_and_leaves_no_trace(self) -> None:
         with EmbeddedServer() as server:
             directory = Path(server.url.removeprefix("unix://")).parent
             assert directory.stat().st_mode & 0o777 == 0o700
         assert not directory.exists()
 
     @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-    def test_gone_with_its_owner_however_it_ends(self, how: signal.Signals) -> None:
+    def test_embedded_server_is_gone_with_its_owner_however_it_ends(
+        self, how: signal.Signals
+    ) -> None:
         code = """
             import time
             from jobcache_refresher import EmbeddedServer

@@ -136,11 +136,13 @@ def ids(listing: dict[str, Any]) -> list[str]:
     return [job["id"] for job in listing["jobs"]]
 
 
-def settled(value: Any) -> Any:
+def without_ages(value: Any) -> Any:
     """An answer without what depends on the moment of asking."""
     if isinstance(value, dict):
-        return {key: settled(item) for key, item in value.items() if key not in {"duration", "age"}}
-    return [settled(item) for item in value] if isinstance(value, list) else value
+        return {
+            key: without_ages(item) for key, item in value.items() if key not in {"duration", "age"}
+        }
+    return [without_ages(item) for item in value] if isinstance(value, list) else value
 
 
 class TestAnswers:
@@ -159,7 +161,7 @@ class TestAnswers:
     @pytest.mark.parametrize("status", [None, *JobStatus])
     @pytest.mark.parametrize("project", [None, "speech", ODD_NAMES[0][0]])
     @pytest.mark.parametrize("group", [None, "default", "a+b c"])
-    def test_filters(
+    def test_listing_takes_every_filter(
         self,
         api: Api,
         cache: JobCache,
@@ -184,11 +186,11 @@ class TestAnswers:
         assert seen == ["/".join(job.id) for job in cache.list_all_jobs(limit=None)]
         assert page["total"] == len(seen) == 235
 
-    def test_default_limit(self, api: Api) -> None:
+    def test_listing_without_a_limit_has_the_default(self, api: Api) -> None:
         assert len(get(api, "/api/jobs")["jobs"]) == 100
 
     @pytest.mark.parametrize("names", [*ODD_NAMES, DEFAULT_NAMES], ids=repr)
-    def test_any_byte_in_a_path(self, api: Api, names: Names) -> None:
+    def test_job_with_any_byte_in_its_path_is_found(self, api: Api, names: Names) -> None:
         job = get(api, path_of(*names))
         told = shown_names(names)
         assert (job["project"], job["group"], job["name"], job["run_id"]) == told
@@ -249,7 +251,7 @@ class TestAnswers:
         recent = ids(get(api, "/api/jobs/recent?hours=2400&limit=3"))
         assert recent == ["/".join(job.id) for job in cache.get_recent_jobs(2400, 3)]
 
-    def test_totals(self, api: Api, cache: JobCache) -> None:
+    def test_totals_are_those_of_the_client(self, api: Api, cache: JobCache) -> None:
         assert get(api, "/api/dashboard/stats") == cache.get_dashboard_stats().model_dump()
         expected = [project.model_dump() for project in cache.list_projects()]
         assert get(api, "/api/projects")["projects"] == expected
@@ -269,14 +271,14 @@ class TestAnswers:
         assert fresh.age is not None
         assert 0 <= float(headers["x-jobcache-age"]) <= fresh.age + 0.001
 
-    def test_health(self, api: Api) -> None:
+    def test_health_tells_the_state(self, api: Api) -> None:
         health = get(api, "/api/health")
         assert health["state"] == "ready"
         assert health["reason"] is None
         assert health["worker"] == os.getpid()
         assert health.keys() >= {"age", "generation", "epoch"}
 
-    def test_head_has_the_headers_alone(self, api: Api) -> None:
+    def test_head_request_has_the_headers_alone(self, api: Api) -> None:
         path = path_of(*ODD_NAMES[0])
         answer = api.request("HEAD", path)
         assert answer.status_code == 200
@@ -304,7 +306,7 @@ class TestRefusals:
             ("/api/jobs/recent?limit=1.5", "limit='1.5'"),
         ],
     )
-    def test_bad_parameter(self, api: Api, path: str, says: str) -> None:
+    def test_bad_parameter_is_refused_by_name(self, api: Api, path: str, says: str) -> None:
         answer = api.get(path)
         assert answer.status_code == 400
         assert answer.json().keys() == {"error"}
@@ -323,16 +325,16 @@ class TestRefusals:
             "/nothing",
         ],
     )
-    def test_not_found(self, api: Api, path: str) -> None:
+    def test_unknown_path_is_not_found(self, api: Api, path: str) -> None:
         answer = api.get(path)
         assert answer.status_code == 404
         assert answer.json()["error"]
 
-    def test_no_runs_is_an_empty_list(self, api: Api) -> None:
+    def test_job_name_without_runs_is_an_empty_list(self, api: Api) -> None:
         assert get(api, "/api/jobs/no/such/job")["jobs"] == []
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-    def test_only_reading(self, api: Api, method: str) -> None:
+    def test_methods_that_write_are_refused(self, api: Api, method: str) -> None:
         answer = api.request(method, "/api/jobs")
         assert answer.status_code == 405
         assert answer.json() == {"error": "Method Not Allowed"}
@@ -350,7 +352,7 @@ class TestRefusals:
             "/api/health",
         ],
     )
-    def test_without_redis(self, path: str) -> None:
+    def test_api_without_redis_is_unavailable(self, path: str) -> None:
         with api_of(f"redis://user:secret@127.0.0.1:{free_port()}/0", NAMESPACE) as api:
             answer = api.get(path)
             assert answer.status_code == 503
@@ -360,7 +362,7 @@ class TestRefusals:
             assert "Traceback" not in answer.text
             assert api.get("/").status_code == 200
 
-    def test_old_answers_while_redis_is_away(
+    def test_api_gives_old_answers_while_redis_is_away(
         self, server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Configured by the environment; each says that it is an old one, and how old."""
@@ -389,13 +391,17 @@ class TestRefusals:
             assert health.status_code == 200
             assert health.json()["reason"]
 
-    def test_a_bad_setting_for_old_answers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_api_setting_for_old_answers_that_is_bad_fails_at_start(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         for bad in ("soon", "-1", "inf"):
             monkeypatch.setenv("JOBCACHE_STALE_IF_ERROR", bad)
             with pytest.raises(ConfigError, match="JOBCACHE_STALE_IF_ERROR"):
                 _ = JobApi()._cache
 
-    def test_before_a_refresher_has_run(self, valkey: RunningServer, namespace: str) -> None:
+    def test_api_before_a_refresher_has_run_is_not_ready(
+        self, valkey: RunningServer, namespace: str
+    ) -> None:
         with api_of(valkey.url, namespace) as api:
             answer = api.get("/api/jobs")
             assert answer.status_code == 503
@@ -405,7 +411,9 @@ class TestRefusals:
             assert health.json()["state"] == "absent"
             assert health.headers["retry-after"]
 
-    def test_a_schema_from_the_future(self, valkey: RunningServer, namespace: str) -> None:
+    def test_api_of_a_schema_from_the_future_is_refused(
+        self, valkey: RunningServer, namespace: str
+    ) -> None:
         with valkey.client() as client:
             fields = {"schema": "99", "state": "ready", "generation": "1"}
             client.hset(Keys(namespace).meta, mapping=fields)
@@ -417,7 +425,7 @@ class TestRefusals:
             assert health.status_code == 503
             assert "schema version 99" in health.json()["reason"]
 
-    def test_degraded_still_serves(self, valkey: RunningServer, namespace: str) -> None:
+    def test_api_of_a_degraded_cache_serves(self, valkey: RunningServer, namespace: str) -> None:
         with valkey.client() as client:
             fields = {
                 "schema": str(SCHEMA_VERSION),
@@ -430,7 +438,7 @@ class TestRefusals:
             health = get(api, "/api/health")
             assert (health["state"], health["reason"]) == ("degraded", "EIO")
 
-    def test_a_defect_shows_nothing_of_itself(self) -> None:
+    def test_api_defect_shows_nothing_of_itself(self) -> None:
         class Broken(AsyncJobCache):
             async def list_projects(self) -> Any:
                 raise RuntimeError("secret")
@@ -450,7 +458,7 @@ class TestRefusals:
             ("JOBCACHE_NAMESPACE", "a b", "JOBCACHE_NAMESPACE='a b'"),
         ],
     )
-    def test_bad_configuration_fails_at_start(
+    def test_api_of_a_bad_configuration_fails_at_start(
         self, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
     ) -> None:
         monkeypatch.delenv("REDIS_URL", raising=False)
@@ -508,7 +516,7 @@ class Sighting(NamedTuple):
 
 def digest(answer: dict[str, Any]) -> str:
     """A fingerprint of an answer, without what depends on the moment of asking."""
-    kept = settled({key: value for key, value in answer.items() if key != "freshness"})
+    kept = without_ages({key: value for key, value in answer.items() if key != "freshness"})
     text = json.dumps(kept, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

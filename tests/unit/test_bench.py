@@ -65,7 +65,7 @@ def test_quick_calls_are_repeated_within_a_sample(seconds: float, calls: int) ->
     assert calls_for_sample(seconds) == calls
 
 
-def test_median_and_95th_percentile() -> None:
+def test_summarize_gives_median_and_95th_percentile() -> None:
     assert summarize([float(n) for n in range(100, 0, -1)]) == Timing(50.5, 95.0, 100)
     assert summarize([7.0]) == Timing(7.0, 7.0, 1)
     with pytest.raises(ValueError, match="no samples"):
