@@ -30,6 +30,10 @@ from jobcache import (
     SchemaMismatch,
 )
 from jobcache.ids import encode_name
+from jobcache.queries.parsed_jobs import ParsedJobCache
+from jobcache.queries.running import get_running_jobs
+from jobcache.queries.source import Source
+from jobcache.transport.drive import drive
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.tree import Fingerprint, Tree
 from tests.contract.compare import assert_agrees, names_of
@@ -750,10 +754,9 @@ class TestParsedJobs:
 
     def test_answer_never_mixes_two_epochs(self, rig: Rig, server: RunningServer) -> None:
         """Revisions begin anew with each epoch, so an equal one of another epoch means nothing."""
-        write_run(rig.status_dir, RUN, status="failed")
+        # Too large to be kept, so that a known answer takes a second step.
+        write_run(rig.status_dir, RUN, status="failed", config={"large": "x" * 10_000})
         rig.refresh()
-        rig.cache.list_all_jobs()
-        rig.cache._source.parsed._jobs._young.clear()  # so that it takes a second step
         keys = rig.refresher.keys
 
         def rebuild() -> None:
@@ -762,49 +765,60 @@ class TestParsedJobs:
                 redis.hset(keys.meta, "epoch", "another")
                 redis.hset(keys.full(b"job:" + "/".join(RUN).encode()), "status", "completed")
 
-        rig.on_reply = rebuild
-        (job,) = rig.cache.list_all_jobs()
-        fresh = rig.cache.last_freshness
+        with rig.client(memo_bytes=16_000) as cache:
+            cache.list_all_jobs()
+            rig.on_reply = rebuild
+            (job,) = cache.list_all_jobs()
+            fresh = cache.last_freshness
         assert fresh is not None
         assert (fresh.epoch, job.status) == ("another", JobStatus.COMPLETED)
 
     def test_parsed_job_that_was_dropped_is_fetched_again(self, rig: Rig) -> None:
         """The answer is still known, but not all of its jobs."""
         for number in range(5):
-            write_run(rig.status_dir, ("p", "g", "n", f"r{number}"))
+            write_run(rig.status_dir, ("p", "g", "n", f"r{number}"), config={"large": "x" * 5_000})
         rig.refresh()
-        first = rig.cache.list_all_jobs()
-        jobs = rig.cache._source.parsed._jobs
-        jobs._young.clear()
-        assert rig.cache.list_all_jobs() == first
-        jobs._young.clear()
-        delete_run(rig.status_dir, ("p", "g", "n", "r3"))
-        rig.settle()
-        assert_agrees(rig)
+        with rig.client(memo_bytes=32_000) as cache:
+            first = cache.list_all_jobs()
+            rig.replies.clear()
+            assert cache.list_all_jobs() == first
+            answer, fetched = rig.replies
+            assert len(answer) == 1, "the answer is known"
+            assert 0 < len(fetched[1]) < 5, "and some of its jobs"
+            delete_run(rig.status_dir, ("p", "g", "n", "r3"))
+            rig.settle()
+            assert cache.list_all_jobs() == rig.forgetful.list_all_jobs()
 
     @pytest.mark.parametrize(("told", "read"), [(4, 3), (9, 3), (20, 7), (20, 20)])
     def test_running_jobs_beyond_one_step_come_in_parts(
-        self, rig: Rig, monkeypatch: pytest.MonkeyPatch, told: int, read: int
+        self, rig: Rig, server: RunningServer, told: int, read: int
     ) -> None:
-        monkeypatch.setattr("jobcache.queries.running.MOST_RUNNING", told)
-        monkeypatch.setattr("jobcache.queries.running.MOST_RUNNING_READ", read)
-        monkeypatch.setattr("jobcache.queries.running.CHUNK", 5)
-        monkeypatch.setattr("jobcache.queries.fetch.CHUNK", 5)
+        source = Source(rig.refresher.keys, "here", ParsedJobCache(1 << 20))
         for number in range(13):
             write_run(rig.status_dir, ("p", "g", "n", f"r{number:02}"), status="running")
         rig.refresh()
         rig.refresh()
-        rig.replies.clear()
-        assert len(rig.forgetful.get_running_jobs()) == 13
-        rows = next(reply[2] for reply in rig.replies if len(reply) == 3)
-        assert len(rows) == min(told, 13)
-        assert sum(len(row) == 2 for row in rows) == min(read, len(rows))
-        for change, count in (("r03", 13), ("r20", 14)):
-            assert_agrees(rig)
-            write_run(rig.status_dir, ("p", "g", "n", change), status="running", job_key="changed")
-            rig.refresh()
-            assert len(rig.cache.get_running_jobs()) == count
-        assert_agrees(rig)
+        with server.client() as redis:
+            replies: list[Any] = []
+
+            def run(step: Any) -> Any:
+                keys, args = step.keys, step.args
+                replies.append(redis.eval(step.script.source, len(keys), *keys, *args))
+                return replies[-1]
+
+            def running() -> list[JobMetadata]:
+                return drive(get_running_jobs(source, told, read), run, ()).value
+
+            assert len(running()) == 13
+            rows = replies[0][2]
+            assert len(rows) == min(told, 13)
+            assert sum(len(row) == 2 for row in rows) == min(read, len(rows))
+            for change in ("r03", "r20"):
+                write_run(
+                    rig.status_dir, ("p", "g", "n", change), status="running", job_key="changed"
+                )
+                rig.refresh()
+                assert running() == rig.forgetful.get_running_jobs()
 
     def test_answers_are_the_same_without_and_with_a_tiny_memory(self, rig: Rig) -> None:
         for number in range(250):

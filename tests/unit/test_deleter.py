@@ -9,7 +9,6 @@ from typing import Any, cast
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from jobcache_refresher.publish import deleter as module
 from jobcache_refresher.publish.deleter import Deleter
 from jobcache_refresher.publish.store import Store
 
@@ -54,9 +53,8 @@ def woken() -> Woken:
 
 
 @pytest.fixture
-def deleter(store: Deletions, woken: Woken, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deleter]:
-    monkeypatch.setattr(module, "RETRY", 0.01)
-    made = Deleter(cast(Store, cast(Any, store)), woken)
+def deleter(store: Deletions, woken: Woken) -> Iterator[Deleter]:
+    made = Deleter(cast(Store, cast(Any, store)), woken, retry=0.01)
     yield made
     made.close()
 

@@ -221,6 +221,22 @@ def test_follower_epoch_that_ends_while_it_is_read_is_believed_in_nothing(
     assert follower.take() == {}
 
 
+def test_follower_epoch_that_ends_while_the_feed_is_read_is_believed_in_nothing(
+    there: Published, follower: Follower
+) -> None:
+    follower.follow(FOREVER)
+    there.put(b"p/g/n/0", b"6")
+
+    def begin_anew(name: str) -> None:
+        if name == "HGETALL":
+            there.epoch = b"2.5"
+
+    there.on_call = begin_anew
+    follower.follow(FOREVER)
+    assert not follower.is_whole
+    assert follower.take() == {}
+
+
 def test_complete_at_a_takeover_reads_only_what_differs(
     there: Published, heard: Heard, follower: Follower
 ) -> None:

@@ -6,7 +6,6 @@ import pytest
 
 from jobcache.errors import CacheNotReady, CacheUnavailable, JobCacheError, SchemaMismatch
 from jobcache.models import CacheState, Freshness
-from jobcache.queries import stale_if_error
 from jobcache.queries.answer import ANSWER_OVERHEAD, Answer, AnswerMetadata
 from jobcache.queries.stale_if_error import MOST_ANSWERS, StaleIfError
 from jobcache.schema.job import AsOf
@@ -127,17 +126,15 @@ def test_stale_if_error_drops_the_least_used_answer_first(kept: StaleIfError, ti
     assert kept.find(1, "away") is None
 
 
-def test_stale_if_error_is_bounded_in_bytes(
-    kept: StaleIfError, time: Time, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stale_if_error, "MOST_BYTES", 3 * ANSWER_OVERHEAD)
+def test_stale_if_error_is_bounded_in_bytes(time: Time) -> None:
+    kept = StaleIfError(30, clock=time, most_bytes=3 * ANSWER_OVERHEAD)
     for number in range(4):
         kept.keep(number, answer([number]), time.now)
         kept.keep(number, answer([number]), time.now)
     assert [kept.find(number, "") is not None for number in range(4)] == [False, True, True, True]
-    monkeypatch.setattr(stale_if_error, "MOST_BYTES", ANSWER_OVERHEAD - 1)
-    kept.keep(3, answer([3]), time.now)
-    assert kept.find(3, "") is None
+    too_small = StaleIfError(30, clock=time, most_bytes=ANSWER_OVERHEAD - 1)
+    too_small.keep(3, answer([3]), time.now)
+    assert too_small.find(3, "") is None
 
 
 def test_stale_metadata_of_a_new_answer_is_not_last_good() -> None:

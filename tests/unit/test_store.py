@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -168,6 +169,13 @@ def test_store_first_scan_after_joining_leaps_and_the_next_does_not(stored: Stor
     stored.apply()  # what was read before the leap is no sign of a server that went back
 
 
+def test_store_write_to_a_server_that_lost_the_leap_loses_the_epoch(stored: Stored) -> None:
+    stored.store.start_scan()
+    stored.written = 40
+    with pytest.raises(EpochError, match="went back"):
+        stored.apply()
+
+
 def test_store_scan_after_a_reply_was_lost_leaps(stored: Stored) -> None:
     stored.store.start_scan()
     stored.server.replies["report"] = RedisConnectionError("reset")
@@ -275,6 +283,13 @@ def test_store_apply_does_not_announce_what_readers_cannot_see(stored: Stored) -
 
 
 def test_store_apply_that_is_left_waits_for_the_step_under_way(stored: Stored) -> None:
+    apply = stored.server.replies["apply"]
+
+    def apply_slowly(call: Call) -> Any:
+        time.sleep(0.05)
+        return apply(call)
+
+    stored.server.replies["apply"] = apply_slowly
     changes = ((b"p/g/n/%d" % n, FIELDS) for n in range(3 * OPERATIONS_PER_STEP))
     done = stored.store.apply(diff({}, changes, ()), START)
     next(done)
