@@ -180,7 +180,7 @@ class TestRequests:
     ) -> None:
         write_run(status_dir, RUN)
         write_run(status_dir, OTHER)
-        with alive(valkey, status_dir, namespace) as (_, cache):
+        with alive(valkey, status_dir, namespace, settle=0.5) as (_, cache):
             delete_run(status_dir, RUN)
             cache.delete_job(*RUN)
             cache.delete_job(*OTHER)  # whose files are still there
@@ -196,12 +196,12 @@ class TestRequests:
         write_run(status_dir, OTHER)
         with alive(valkey, status_dir, namespace):
             pass
-        with JobCache(valkey.url, namespace=namespace) as cache:
+        with JobCache(valkey.url, namespace=namespace, deadline=0.2) as cache:
             delete_run(status_dir, RUN)
             for names in (RUN, OTHER):
                 with pytest.raises(CacheUnavailable, match="the request waits for one"):
                     cache.delete_job(*names)
-        with alive(valkey, status_dir, namespace) as (_, cache):
+        with alive(valkey, status_dir, namespace, settle=0.5) as (_, cache):
             # Its files count again once the filesystem can show nothing older any more.
             wait_for(lambda: names_of(cache.list_all_jobs()) == [OTHER])
 
@@ -240,16 +240,17 @@ class TestLeadership:
             wait_for(lambda: cache.get_job(*OTHER))
 
     def test_a_paused_leader_writes_nothing_more_and_says_why(
-        self, real_server: RunningServer, status_dir: Path, namespace: str
+        self, valkey: RunningServer, status_dir: Path, namespace: str
     ) -> None:
+        """On one server: that each kind refuses a write under a lost lease is tests/contract/test_fence.py."""
         write_run(status_dir, RUN)
         port = free_port()
-        with paused_leader(real_server, status_dir, namespace, port) as paused:
+        with paused_leader(valkey, status_dir, namespace, port) as paused:
             paused.send_signal(signal.SIGSTOP)
             # The standby publishes once, and is quiet then.
             with (
-                alive(real_server, status_dir, namespace, lease_ttl=3, poll_interval=60) as standby,
-                real_server.client() as redis,
+                alive(valkey, status_dir, namespace, lease_ttl=3, poll_interval=60) as standby,
+                valkey.client() as redis,
             ):
                 wait_for(lambda: standby[0].leads, timeout=10)
                 write_run(status_dir, OTHER)

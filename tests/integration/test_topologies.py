@@ -31,6 +31,7 @@ from tests.trees import Names, write_run
 
 RUNS: list[Names] = [("p", "g", "n", "r1"), ("p", "g", "n", "r2"), ("q", "h", "n", "r1")]
 NEW: Names = ("p", "g", "n", "r3")
+QUIET = "quiet"
 RECOVERY = 15.0
 """Seconds; a failover itself takes two or three with these servers' settings."""
 BEGINNING = "0/0-0"
@@ -42,6 +43,20 @@ LONGEST = 2.5
 @pytest.fixture
 def sentinel() -> Iterator[SentinelSetup]:
     with sentinel_setup(password="s3cret") as setup:
+        yield setup
+
+
+@pytest.fixture(scope="module")
+def quiet_sentinel() -> Iterator[SentinelSetup]:
+    """One for tests that break nothing."""
+    with sentinel_setup(password="s3cret") as setup:
+        yield setup
+
+
+@pytest.fixture(scope="module")
+def quiet_cluster() -> Iterator[ClusterSetup]:
+    """One for tests that break nothing; its first node serves the namespace ``QUIET``."""
+    with cluster_setup(QUIET) as setup:
         yield setup
 
 
@@ -116,9 +131,11 @@ def assert_recovers(url: str, namespace: str, tree: Path, fail: Callable[[], Non
 
 
 class TestSentinel:
-    def test_every_call_answers(self, sentinel: SentinelSetup, namespace: str, tree: Path) -> None:
-        assert_every_call(sentinel.url, namespace, tree)
-        shown = run(JOBCACHE, "--url", sentinel.url, "--namespace", namespace, "info")
+    def test_every_call_answers(
+        self, quiet_sentinel: SentinelSetup, namespace: str, tree: Path
+    ) -> None:
+        assert_every_call(quiet_sentinel.url, namespace, tree)
+        shown = run(JOBCACHE, "--url", quiet_sentinel.url, "--namespace", namespace, "info")
         assert shown.returncode == 0, shown
         assert "s3cret" not in shown.stdout
 
@@ -165,8 +182,8 @@ class TestSentinel:
         with pytest.raises(CacheUnavailable, match="no node found to talk to"):
             cache.list_all_jobs()
 
-    def test_unknown_service_is_named(self, sentinel: SentinelSetup) -> None:
-        cache = JobCache(sentinel.url.replace("/jobs", "/other"))
+    def test_unknown_service_is_named(self, quiet_sentinel: SentinelSetup) -> None:
+        cache = JobCache(quiet_sentinel.url.replace("/jobs", "/other"))
         with pytest.raises(CacheUnavailable, match="knows none"):
             cache.list_all_jobs()
 
@@ -189,18 +206,18 @@ class TestSentinel:
 
 
 class TestCluster:
-    def test_every_call_answers(
-        self, cluster: ClusterSetup, cluster_namespace: str, tree: Path
-    ) -> None:
-        assert_every_call(cluster.url, cluster_namespace, tree)
+    def test_every_call_answers(self, quiet_cluster: ClusterSetup, tree: Path) -> None:
+        assert_every_call(quiet_cluster.url, QUIET, tree)
 
-    def test_namespaces_are_spread_over_the_nodes(self, cluster: ClusterSetup, tree: Path) -> None:
+    def test_namespaces_are_spread_over_the_nodes(
+        self, quiet_cluster: ClusterSetup, tree: Path
+    ) -> None:
         for number in range(6):
-            with Rig(cluster.url, tree, f"spread-{number}") as rig:
+            with Rig(quiet_cluster.url, tree, f"spread-{number}") as rig:
                 rig.settle()
                 assert_agrees(rig)
         sizes = []
-        for node in cluster.primaries:
+        for node in quiet_cluster.primaries:
             with node.client() as client:
                 sizes.append(client.dbsize())
         assert all(sizes)
