@@ -120,18 +120,9 @@ def ask_everything(cache: JobCache, position: str | None) -> None:
 
 
 @pytest.fixture
-def whole(real_server: RunningServer, status_dir: Path, namespace: str) -> Iterator[Rig]:
+def jobs(status_dir: Path) -> None:
     for number, names in enumerate(RUNS):
         write_run(status_dir, names, status=("running", "failed")[number % 2])
-    with Rig(real_server.url, status_dir, namespace) as rig:
-        rig.settle()
-        yield rig
-
-
-@pytest.fixture
-def redis(real_server: RunningServer) -> Iterator[Redis]:
-    with real_server.client() as client:
-        yield client
 
 
 def some_position(rig: Rig, redis: Redis) -> str:

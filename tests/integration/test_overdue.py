@@ -26,7 +26,7 @@ from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.tree import Directory
 from tests.faults.faulty import FaultyTree, under
 from tests.harness import Rig
-from tests.integration.test_lifecycle import alive, free_port, metrics_at, wait_for
+from tests.integration.living import alive, free_port, metrics_at, wait_for
 from tests.programs import JOBCACHE, REFRESHER, environment, run
 from tests.servers import RunningServer
 from tests.trees import Names, write_run

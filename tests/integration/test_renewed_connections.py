@@ -28,11 +28,9 @@ from jobcache_refresher.triggers.requests import RequestInbox
 from tests.faults.oracle.proxy import Proxy
 from tests.harness import Rig
 from tests.hostile import OK, after_handshake, hostile
-from tests.integration.test_client_failure import Caller, calling, kind
+from tests.integration.callers import Caller
 from tests.servers import RunningServer, running_server
 from tests.trees import Names, write_run
-
-__all__ = ["calling", "kind"]
 
 NAMESPACE = "renewed"
 RUN: Names = ("p", "g", "n", "r1")

@@ -251,16 +251,22 @@ def test_complete_at_a_takeover_reads_only_what_differs(
     assert sorted(there.read) == [b"p/g/n/0", b"p/g/n/new"]
 
 
-@pytest.mark.parametrize("jobs", [0, 1, JOBS_PER_READ, JOBS_PER_READ + 1])
-def test_complete_without_having_followed_reads_everything(jobs: int, heard: Heard) -> None:
+@pytest.mark.parametrize(
+    ("jobs", "steps"), [(0, 1), (1, 1), (JOBS_PER_READ, 2), (JOBS_PER_READ + 1, 2)]
+)
+def test_complete_without_having_followed_reads_everything(
+    jobs: int, steps: int, heard: Heard
+) -> None:
     there = Published()
+    calls: list[str] = []
+    there.on_call = calls.append
     for number in range(jobs):
         there.put(b"p/g/n/%05d" % number, b"5")
     follower = Follower(cast(Server, cast(Any, there)), Keys("n"), heard, Clock())
     records = follower.complete(b"1.5")
     assert records is not None
     assert {path: one.revision for path, one in records.items()} == revisions(there)
-    assert len(there.read) == jobs
+    assert (len(there.read), calls) == (jobs, ["load"] * steps)
 
 
 @pytest.mark.parametrize("follows", [True, False])

@@ -144,6 +144,7 @@ def test_inspect_tells_other_keys_without_their_prefix() -> None:
         ([b"x"], b""),
         ([b"9-0"], b"9-0"),
         ([b"9-0", b"10-0", b""], b"10-0"),
+        ([b"10-0", b"9-0"], b"10-0"),
         ([b"20-0"], b"20-0"),
         ([b"20-1"], b""),  # beyond the end: of a stream that is gone
         ([b"20-1", b"9-0"], b"9-0"),
