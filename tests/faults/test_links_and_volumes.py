@@ -322,10 +322,10 @@ class TestEntriesThatCannotBeLookedAt:
 
     def test_the_whole_root(self, status_dir: Path, failures: dict[str, int], error: int) -> None:
         write_run(status_dir, VICTIM)
-        check = RootCheck(Tree(str(status_dir)), lambda: None)
-        check.look(set())
+        guard = RootCheck(Tree(str(status_dir)), lambda: None)
+        guard.look(set())
         failures["p"] = error
-        assert check.look({b"p"}).unknown == {b"p"}
+        assert guard.look({b"p"}).unknown == {b"p"}
 
     def test_a_file_that_cannot_be_looked_at_is_there(
         self,

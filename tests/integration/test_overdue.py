@@ -200,7 +200,7 @@ class TestBound:
         valkey_rig.refresh(Scope.POLL)
         assert bound() == 30
 
-    def test_bound_grows_with_the_interval_in_watchdog_mode(
+    def test_grows_with_the_interval_while_events_tell_of_changes(
         self, valkey: RunningServer, status_dir: Path, namespace: str
     ) -> None:
         settings: dict[str, Any] = {"mode": "watchdog", "poll_interval": 2}

@@ -29,7 +29,7 @@ JOB = JobMetadata(
     config={"a": [1, {"b": 2}]},
     hardware=HardwareInfo(chip="h100", total_chips=8, hosts=["x"]),
 )
-AS_OF = AsOf("/s", 0.0)
+VANTAGE = AsOf("/s", 0.0)
 
 
 def parsed(job: JobMetadata = JOB, log_scanned: int | None = 1) -> ParsedJob:
@@ -39,7 +39,7 @@ def parsed(job: JobMetadata = JOB, log_scanned: int | None = 1) -> ParsedJob:
 @pytest.fixture
 def made() -> JobMetadata:
     """An answer whose costly fields nobody has looked at."""
-    return parsed().build(AS_OF)
+    return parsed().build(VANTAGE)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ WAYS_TO_LOOK: dict[str, Callable[[JobMetadata], Any]] = {
 
 
 @pytest.mark.parametrize("look", WAYS_TO_LOOK.values(), ids=WAYS_TO_LOOK)
-def test_model_however_looked_at_equals_the_plain_one(
+def test_nobody_can_tell(
     made: JobMetadata, plain: JobMetadata, look: Callable[[JobMetadata], Any]
 ) -> None:
     assert look(made) == look(plain)
@@ -95,13 +95,13 @@ def test_model_however_looked_at_equals_the_plain_one(
     assert plain == made
 
 
-def test_models_that_nobody_looked_at_compare_by_their_fields(plain: JobMetadata) -> None:
-    assert parsed().build(AS_OF) == parsed().build(AS_OF)
-    assert plain == parsed().build(AS_OF)
-    assert parsed().build(AS_OF) != plain.model_copy(update={"config": {}})
+def test_equal_before_anyone_looked(plain: JobMetadata) -> None:
+    assert parsed().build(VANTAGE) == parsed().build(VANTAGE)
+    assert plain == parsed().build(VANTAGE)
+    assert parsed().build(VANTAGE) != plain.model_copy(update={"config": {}})
 
 
-def test_config_is_parsed_only_when_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_config_is_parsed_only_when_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[bytes] = []
     loads = jsontext.loads
 
@@ -110,7 +110,7 @@ def test_config_is_parsed_only_when_somebody_looks(monkeypatch: pytest.MonkeyPat
         return loads(text)
 
     monkeypatch.setattr(jsontext, "loads", note_and_load)
-    made = parsed().build(AS_OF)
+    made = parsed().build(VANTAGE)
     assert (made.name, made.is_stale, made.metadata_path) == ("n", True, "/s/p/g/n/r/metadata.json")
     assert not read
     assert made.config == JOB.config
@@ -118,7 +118,7 @@ def test_config_is_parsed_only_when_somebody_looks(monkeypatch: pytest.MonkeyPat
     assert len(read) == 2  # the hardware as well
 
 
-def test_field_that_was_set_before_anyone_looked_counts(made: JobMetadata) -> None:
+def test_what_was_set_counts(made: JobMetadata) -> None:
     made.config = {"mine": 1}
     made.name = "other"
     assert made.hardware == JOB.hardware
@@ -129,48 +129,48 @@ def test_field_that_was_set_before_anyone_looked_counts(made: JobMetadata) -> No
         _ = made.config
 
 
-def test_field_that_was_deleted_before_anyone_looked_is_gone(made: JobMetadata) -> None:
+def test_deleted_before_anyone_looked(made: JobMetadata) -> None:
     del made.config
     assert not hasattr(made, "config")
     assert made.hardware == JOB.hardware
 
 
-def test_model_has_no_attribute_that_the_plain_one_lacks(made: JobMetadata) -> None:
+def test_no_attribute_appears(made: JobMetadata) -> None:
     with pytest.raises(AttributeError, match="no attribute 'konfig'"):
         _ = made.konfig  # type: ignore[attr-defined]
 
 
-def test_models_of_one_job_share_nothing_that_can_change() -> None:
+def test_nothing_is_shared() -> None:
     job = parsed()
-    first, second = job.build(AS_OF), job.build(AS_OF)
+    first, second = job.build(VANTAGE), job.build(VANTAGE)
     first.config["a"][1]["b"] = 3
     first.hardware.hosts.append("y")
     first.name = "other"
-    assert second == job.build(AS_OF)
+    assert second == job.build(VANTAGE)
     assert second.config == JOB.config
     assert second.hardware == JOB.hardware
 
 
-def test_model_that_many_threads_look_at_is_whole_for_each() -> None:
+def test_many_threads_look_at_once() -> None:
     with ThreadPoolExecutor(8) as pool:
         for _ in range(50):
-            made = parsed().build(AS_OF)
+            made = parsed().build(VANTAGE)
             assert all(pool.map(lambda _, job=made: job.config == JOB.config, range(8)))
 
 
-def test_model_schema_is_that_of_the_plain_one() -> None:
+def test_a_schema_like_any_other() -> None:
     for mode in typing.get_args(JsonSchemaMode):
         properties = JobMetadata.model_json_schema(mode=mode)["properties"]
         assert list(properties) == list(JobMetadata.model_fields)
 
 
-def test_job_without_a_log_has_no_log_path() -> None:
-    assert parsed(log_scanned=None).build(AS_OF).log_path is None
+def test_without_a_log_there_is_no_path_to_one() -> None:
+    assert parsed(log_scanned=None).build(VANTAGE).log_path is None
 
 
-def test_job_of_another_status_directory_has_its_paths() -> None:
+def test_another_status_directory() -> None:
     job = parsed()
-    assert job.build(AS_OF).metadata_path == "/s/p/g/n/r/metadata.json"
+    assert job.build(VANTAGE).metadata_path == "/s/p/g/n/r/metadata.json"
     moved = job.build(AsOf("/t", 0.0))
     assert (moved.metadata_path, moved.log_path) == (
         "/t/p/g/n/r/metadata.json",
@@ -185,12 +185,12 @@ def test_a_running_job_without_a_readable_heartbeat_is_stale(since: float) -> No
 
 def test_a_job_that_ended_is_not_stale() -> None:
     ended = JOB.model_copy(update={"status": JobStatus.FAILED})
-    assert parsed(ended).build(AS_OF).stale is False
+    assert parsed(ended).build(VANTAGE).stale is False
 
 
-def test_job_id_of_any_bytes_survives() -> None:
+def test_ids_of_any_bytes() -> None:
     job = JobId("\udcff", "g", "n\n", "r")
-    made = ParsedJob(job, values_of(JOB, log_scanned=None)).build(AS_OF)
+    made = ParsedJob(job, values_of(JOB, log_scanned=None)).build(VANTAGE)
     assert made.id == job
     assert made.metadata_path == "/s/\udcff/g/n\n/r/metadata.json"
 
@@ -207,11 +207,9 @@ def test_job_id_of_any_bytes_survives() -> None:
     ids=str,
 )
 @pytest.mark.parametrize("name", ["n", "\udcff"], ids=["a name", "a name that is no UTF-8"])
-def test_web_json_is_the_same_whether_anyone_looked_or_not(
-    config: dict[str, Any], name: str
-) -> None:
+def test_json_for_the_web_whether_anyone_looked_or_not(config: dict[str, Any], name: str) -> None:
     job = parsed(JOB.model_copy(update={"config": config, "name": name}))
-    quick, whole = job.build(AS_OF), job.build(AS_OF)
+    quick, whole = job.build(VANTAGE), job.build(VANTAGE)
     _ = whole.config
     text = jsontext.dumps_for_web([show_job(quick)])
     assert json.loads(text) == json.loads(jsontext.dumps_for_web([show_job(whole)]))
@@ -220,7 +218,7 @@ def test_web_json_is_the_same_whether_anyone_looked_or_not(
     assert shown["hardware"] == JOB.hardware.model_dump()
 
 
-def test_web_json_parses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    job = parsed().build(AS_OF)
+def test_json_for_the_web_parses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = parsed().build(VANTAGE)
     monkeypatch.setattr(ParsedJob, "make_rest", None)
     assert b'"config":{"a":[1,{"b":2}]}' in jsontext.dumps_for_web(show_job(job))

@@ -61,14 +61,14 @@ def test_not_found(text: bytes) -> None:
     assert find_address(text) is None
 
 
-def test_find_address_in_hostile_text_takes_linear_time() -> None:
+def test_linear_in_the_length() -> None:
     began = time.perf_counter()
-    assert find_address(b"WANDB url=" * 100_000) is None
-    assert find_address(b"WANDB\n" * 100_000) is None
-    assert find_address(b"WANDB\r" * 100_000) is None
-    assert find_address((b"WANDBWANDB" + b"." * 4090) * 125) is None
-    assert find_address(b"WANDB\x1b[" * 100_000) is None
-    assert time.perf_counter() - began < 2
+    assert find_address(b"WANDB url=" * 400_000) is None
+    assert find_address(b"WANDB\n" * 400_000) is None
+    assert find_address(b"WANDB\r" * 400_000) is None
+    assert find_address((b"WANDBWANDB" + b"." * 4090) * 500) is None
+    assert find_address(b"WANDB\x1b[" * 400_000) is None
+    assert time.perf_counter() - began < 5
 
 
 class TestSearch:
