@@ -137,16 +137,17 @@ class Rig:
         self.refresher = StepRefresher(url, status_dir, namespace, tree=tree, **settings)
         self.cache_url = client_url or url
         self.replies: list[Any] = []
-        """What Redis replied to the calls of ``cache`` and ``forgetful``, in order."""
+        """What Redis replied to the calls of these clients, in order."""
         self.on_reply: Callable[[], None] = lambda: None
         """Called after each of these replies."""
-        self.cache = self._client(self.cache_url)
-        self.forgetful = self._client(self.cache_url, memo_bytes=0)
+        self.cache = self.client()
+        self.forgetful = self.client(memo_bytes=0)
         """A client that remembers nothing of what it was told before."""
 
-    def _client(self, url: str, **options: Any) -> JobCache:
+    def client(self, **options: Any) -> JobCache:
+        """Another client; whoever asks for it closes it."""
         return JobCache(
-            url,
+            self.cache_url,
             namespace=self.namespace,
             deadline=10,
             ready_timeout=1,

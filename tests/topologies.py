@@ -17,17 +17,17 @@ from redis.exceptions import RedisError
 
 from tests.tools import HOST, free_port, require
 
-PATIENCE = 20.0
+LONGEST_WAIT = 20.0
 """Seconds that a topology may take to settle."""
 SERVICE = "jobs"
 
 
-def eventually(holds: Callable[[], bool], timeout: float = PATIENCE) -> None:
-    """Return once something holds; errors of a server count as not yet."""
+def eventually(is_so: Callable[[], bool], timeout: float = LONGEST_WAIT) -> None:
+    """Return once something is so; errors of a server count as not yet."""
     ends = time.monotonic() + timeout
     while True:
         try:
-            if holds():
+            if is_so():
                 return
         except (RedisError, OSError):
             pass

@@ -166,7 +166,9 @@ TOLERATED = {"client|setinfo", "client", "info", "config|get", "config"}
 
 
 class TestWhatTheCodeNeeds:
-    def test_every_answer(self, guarded: RunningServer, status_dir: Path, namespace: str) -> None:
+    def test_reader_and_client_get_every_answer(
+        self, guarded: RunningServer, status_dir: Path, namespace: str
+    ) -> None:
         denied_objects(guarded)
         for number, names in enumerate(RUNS):
             write_run(status_dir, names, status=("running", "failed")[number % 2])
@@ -185,7 +187,7 @@ class TestWhatTheCodeNeeds:
                 assert_agrees(rig)
         assert denied_objects(guarded) <= TOLERATED
 
-    def test_delete_invalidate_refresh(
+    def test_client_may_delete_invalidate_and_refresh(
         self, guarded: RunningServer, status_dir: Path, namespace: str
     ) -> None:
         for names in RUNS:
@@ -218,7 +220,9 @@ class TestWhatTheCodeNeeds:
                 rig.cache.refresh()
             assert names_of(rig.cache.list_all_jobs()) == [RUNS[0]]
 
-    def test_async(self, guarded: RunningServer, status_dir: Path, namespace: str) -> None:
+    def test_async_client_may_do_the_same(
+        self, guarded: RunningServer, status_dir: Path, namespace: str
+    ) -> None:
         write_run(status_dir, RUNS[0])
 
         async def ask() -> list[Names]:
@@ -237,7 +241,7 @@ class TestWhatTheCodeNeeds:
             cache.list_all_jobs()
         cache.close()
 
-    def test_another_database(self, guarded: RunningServer, namespace: str) -> None:
+    def test_user_may_use_another_database(self, guarded: RunningServer, namespace: str) -> None:
         for user in USERS:
             with Redis.from_url(f"{url_of(guarded, user)}?db=1", protocol=2) as client:
                 assert client.ping()
@@ -245,7 +249,9 @@ class TestWhatTheCodeNeeds:
             assert cache.freshness().state is CacheState.ABSENT
             cache.close()
 
-    def test_programs(self, guarded: RunningServer, status_dir: Path, namespace: str) -> None:
+    def test_programs_run_with_the_users_rights(
+        self, guarded: RunningServer, status_dir: Path, namespace: str
+    ) -> None:
         write_run(status_dir, RUNS[0])
         target = ("--namespace", namespace, "--url")
         with Refresher(
@@ -268,7 +274,7 @@ class TestWhatTheCodeNeeds:
             assert done.returncode == 0, done
 
     @pytest.mark.timeout(300)
-    def test_random_edits(self, guarded: RunningServer) -> None:
+    def test_random_edits_agree_under_the_writers_rights(self, guarded: RunningServer) -> None:
         denied_objects(guarded)
         run_state_machine_as_test(
             type("Machine", (TreeMachine,), {"server": guarded.as_user(WRITER)}),
@@ -285,7 +291,7 @@ class TestWhatTheCodeNeeds:
 
 class TestWhatIsDenied:
     @pytest.mark.parametrize("user", USERS)
-    def test_commands(self, guarded: RunningServer, user: str) -> None:
+    def test_command_that_nobody_needs_is_denied(self, guarded: RunningServer, user: str) -> None:
         own = {READER: DENIED_TO_READER, CLIENT: DENIED_TO_CLIENT, WRITER: DENIED_TO_WRITER}[user]
         for command in commands(DENIED_TO_ALL + own):
             with client_of(guarded, user) as client:
@@ -295,7 +301,7 @@ class TestWhatIsDenied:
             assert isinstance(refusal, NoPermissionError) or elsewise, (command, refusal)
 
     @pytest.mark.parametrize("user", USERS)
-    def test_scripts(self, guarded: RunningServer, user: str) -> None:
+    def test_command_in_a_script_is_denied_as_well(self, guarded: RunningServer, user: str) -> None:
         verb = "EVAL" if user == WRITER else "EVAL_RO"
         with client_of(guarded, user) as client:
             for command in commands(DENIED_IN_SCRIPTS[user]):

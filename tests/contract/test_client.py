@@ -1,18 +1,14 @@
-"""What a client promises, on every kind of server."""
+"""When a client answers, and that its answers are those of the tree, on every kind of server."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from itertools import product
 from pathlib import Path
-from threading import Timer
-from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
@@ -22,17 +18,14 @@ from jobcache import (
     CacheNotReady,
     CacheState,
     CacheUnavailable,
-    ChangeKind,
     JobCache,
     JobMetadata,
     JobPage,
-    JobStatus,
     SchemaMismatch,
 )
 from jobcache.ids import encode_name
-from jobcache_refresher.scan.scope import Scope
-from jobcache_refresher.scan.tree import Fingerprint, Tree
-from tests.contract.compare import assert_agrees, names_of
+from tests.contract.client_runs import OTHER, RUN, ago
+from tests.contract.compare import names_of
 from tests.harness import Rig
 from tests.servers import RunningServer
 from tests.trees import (
@@ -43,16 +36,8 @@ from tests.trees import (
     metadata,
     run_dir,
     shown_names,
-    write_raw,
     write_run,
 )
-
-RUN: Names = ("p", "g", "n", "20260204_094435")
-OTHER: Names = ("p", "g", "n", "20260204_094436")
-
-
-def ago(**span: float) -> str:
-    return (datetime.now() - timedelta(**span)).isoformat()
 
 
 class TestReadiness:
@@ -93,7 +78,7 @@ class TestReadiness:
         with pytest.raises(SchemaMismatch, match="version 3"):
             rig.refresher.lead()
 
-    def test_nothing_listens(self, tmp_path: Path) -> None:
+    def test_client_where_nothing_listens_is_unavailable(self, tmp_path: Path) -> None:
         cache = JobCache(f"unix://{tmp_path}/absent.sock")
         with pytest.raises(CacheUnavailable, match=r"absent\.sock"):
             cache.get_job(*RUN)
@@ -223,7 +208,9 @@ class TestQueries:
         unchanged = [name(number) for number in reversed(range(20)) if number != 10]
         assert walked == unchanged
 
-    def test_recent_is_a_window_and_limit_keeps_the_newest(self, rig: Rig) -> None:
+    def test_recent_jobs_start_within_the_window_and_the_limit_keeps_the_newest(
+        self, rig: Rig
+    ) -> None:
         for hour in range(5):
             write_run(rig.status_dir, ("p", "g", "n", f"r{hour}"), start_time=ago(hours=hour + 0.5))
         rig.refresh()
@@ -344,482 +331,3 @@ class TestQueries:
         # A cursor of the one is a cursor of the other.
         for other in (filters, same):
             assert rig.cache.page(*other, limit=200, cursor=first.cursor).jobs == expected[1:]
-
-
-class TestStaleness:
-    def test_judged_as_of_the_last_completed_refresh(self, rig: Rig) -> None:
-        write_run(rig.status_dir, RUN, last_heartbeat=ago(seconds=299))
-        write_run(rig.status_dir, OTHER, last_heartbeat=ago(seconds=301))
-        rig.refresh()
-        assert names_of(rig.cache.get_running_jobs()) == [RUN]
-        stats = rig.cache.get_dashboard_stats()
-        assert (stats.running, stats.stale, stats.active_chips) == (1, 1, 8)
-        assert [job.is_stale for job in rig.cache.list_all_jobs()] == [True, False]
-
-    def test_a_refresher_that_stopped_turns_no_job_stale(
-        self, rig: Rig, server: RunningServer
-    ) -> None:
-        write_run(rig.status_dir, RUN)
-        rig.refresh()
-        with (
-            server.client() as redis
-        ):  # as if the last refresh were a day old, and the beat with it
-            meta = rig.refresher.keys.meta
-            day = 86400.0
-            completed = float(redis.hget(meta, "completed_at"))
-            redis.hset(meta, "completed_at", repr(completed - day))
-            index = rig.refresher.keys.running
-            member = "/".join(RUN)
-            redis.zadd(index, {member: completed - day - 10})
-            redis.hset(
-                rig.refresher.keys.full(b"job:" + member.encode()),
-                "heartbeat_at",
-                completed - day - 10,
-            )
-        assert names_of(rig.cache.get_running_jobs()) == [RUN]
-        assert not rig.cache.list_all_jobs()[0].is_stale
-        age = rig.cache.freshness().age
-        assert age is not None
-        assert age > day - 60
-
-    def test_active_chips_follow_the_clock(
-        self, server: RunningServer, status_dir: Path, namespace: str
-    ) -> None:
-        write_run(status_dir, RUN, last_heartbeat=ago(seconds=0))
-        with Rig(server.url, status_dir, namespace, stale_after=1.0) as rig:
-            write_run(status_dir, RUN)
-            rig.refresh()
-            assert rig.cache.get_dashboard_stats().active_chips == 8
-            while rig.cache.get_running_jobs():
-                rig.refresh()
-            stats = rig.cache.get_dashboard_stats()
-            assert (stats.active_chips, stats.running, stats.stale) == (0, 0, 1)
-            write_run(status_dir, RUN)
-            rig.refresh()
-            assert rig.cache.get_dashboard_stats().active_chips == 8
-            rig.cache.delete_job(*RUN)
-            assert rig.cache.get_dashboard_stats().active_chips == 0
-
-
-class HookedTree(Tree):
-    """Calls a hook after each file that was read, while the scan is still in flight."""
-
-    def __init__(self, root: str) -> None:
-        super().__init__(root)
-        self.after_read: Any = lambda: None
-
-    def read_whole(
-        self, path: bytes, name: bytes, cap: int, held: int | None = None
-    ) -> tuple[Fingerprint, bytes]:
-        result = super().read_whole(path, name, cap, held)
-        self.after_read()
-        return result
-
-
-class TestDelete:
-    def test_gone_for_everybody_when_it_returns(self, rig: Rig) -> None:
-        write_run(rig.status_dir, RUN)
-        rig.refresh()
-        with JobCache(rig.url, namespace=rig.namespace) as other:
-            delete_run(rig.status_dir, RUN)
-            assert rig.cache.delete_job(*RUN) is True
-            assert other.get_job(*RUN) is None
-            assert other.list_all_jobs() == []
-            assert other.list_projects() == []
-        assert rig.cache.delete_job(*RUN) is False
-        rig.settle()
-        assert_agrees(rig)
-
-    def test_a_scan_in_flight_does_not_bring_it_back(
-        self, server: RunningServer, status_dir: Path, namespace: str
-    ) -> None:
-        tree = HookedTree(str(status_dir))
-        write_run(status_dir, RUN)
-        with Rig(server.url, status_dir, namespace, tree=tree) as rig:
-            write_run(status_dir, OTHER)
-            rig.refresh()
-            write_run(status_dir, RUN, status="failed")
-
-            def delete() -> None:
-                tree.after_read = lambda: None
-                rig.cache.delete_job(*RUN)
-                delete_run(status_dir, RUN)
-
-            tree.after_read = delete
-            rig.refresh()
-            assert rig.cache.get_job(*RUN) is None
-            assert names_of(rig.cache.list_all_jobs()) == [OTHER]
-            rig.settle()
-            assert_agrees(rig)
-
-    def test_a_job_never_published_stays_away_as_well(
-        self, server: RunningServer, status_dir: Path, namespace: str
-    ) -> None:
-        tree = HookedTree(str(status_dir))
-        with Rig(server.url, status_dir, namespace, tree=tree) as rig:
-            rig.refresh()
-            write_run(status_dir, RUN)
-
-            def delete() -> None:
-                tree.after_read = lambda: None
-                assert rig.cache.delete_job(*RUN) is False
-                delete_run(status_dir, RUN)
-
-            tree.after_read = delete
-            rig.refresh()
-            assert rig.cache.get_job(*RUN) is None
-            rig.settle()
-            assert rig.cache.list_all_jobs() == []
-
-    def test_it_returns_if_its_files_are_still_there(self, rig: Rig) -> None:
-        write_run(rig.status_dir, RUN)
-        rig.refresh()
-        rig.cache.delete_job(*RUN)
-        rig.refresh(Scope.POLL)
-        assert rig.cache.get_job(*RUN) is None, "what another host removed may still show"
-        rig.refresher.outwait_quarantines()
-        rig.refresh(Scope.POLL)
-        assert rig.cache.get_job(*RUN) is not None
-        assert_agrees(rig)
-
-    def test_tombstones_do_not_pile_up(self, rig: Rig, server: RunningServer) -> None:
-        write_run(rig.status_dir, RUN)
-        rig.refresh()
-        delete_run(rig.status_dir, RUN)
-        rig.cache.delete_job(*RUN)
-        with server.client() as redis:
-            assert redis.zcard(rig.refresher.keys.tombstones) == 1
-            rig.settle()
-            assert redis.zcard(rig.refresher.keys.tombstones) == 0
-
-
-class TestInvalidate:
-    def test_read_again_though_the_fingerprint_is_the_same(self, rig: Rig) -> None:
-        directory = write_run(rig.status_dir, RUN, status="running")
-        old = datetime.now().timestamp() - 3600
-        os.utime(directory / "metadata.json", (old, old))
-        rig.refresh()
-        run = rig.refresher.scanner.snapshot.runs["/".join(RUN).encode()]
-        assert not run.racy
-        write_raw(directory, json.dumps(metadata(status="failed")).encode())
-        run.fingerprint = rig.refresher.tree.fingerprint(run.path, b"metadata.json")
-        rig.refresh()
-        assert rig.cache.list_all_jobs()[0].status is JobStatus.RUNNING, "the forgery did not work"
-        rig.refresh(Scope.HINTS, hints=frozenset({run.path}))
-        assert rig.cache.list_all_jobs()[0].status is JobStatus.FAILED
-
-    def test_discovers_a_run_that_was_unknown(self, rig: Rig) -> None:
-        write_run(rig.status_dir, ("p", "g", "n", "old"))
-        rig.refresh()
-        for names in (RUN, ("q", "new", "new", "new")):
-            write_run(rig.status_dir, names)
-            rig.refresh(Scope.HINTS, hints=frozenset({"/".join(names).encode()}))
-            assert rig.cache.get_job(*names) is not None
-
-    def test_an_absent_run_changes_nothing(self, rig: Rig) -> None:
-        write_run(rig.status_dir, RUN)
-        rig.refresh()
-        rig.refresh(Scope.HINTS, hints=frozenset({b"a/b/c/d", b"p/g/n/x"}))
-        assert_agrees(rig)
-
-
-class TestChanges:
-    def test_added_modified_deleted(self, rig: Rig) -> None:
-        rig.refresh()
-        feed = iter(rig.cache.changes(wait=0.0))
-        assert list(feed) == []
-        start = _position(rig)
-        write_run(rig.status_dir, RUN)
-        rig.refresh()
-        write_run(rig.status_dir, RUN, status="failed")
-        rig.refresh()
-        rig.refresh()
-        delete_run(rig.status_dir, RUN)
-        rig.settle()
-        seen = list(rig.cache.changes(start, wait=0.0))
-        kinds = [ChangeKind.ADDED, ChangeKind.MODIFIED, ChangeKind.DELETED]
-        assert [change.kind for change in seen] == kinds
-        assert {change.id for change in seen} == {RUN}
-        assert [change.kind for change in rig.cache.changes(seen[0].position, wait=0)] == kinds[1:]
-
-    def test_a_rebuilt_cache_asks_for_a_resync(self, rig: Rig) -> None:
-        rig.refresh()
-        start = _position(rig)
-        rig.refresher.rebuild()
-        rig.refresh()
-        (change,) = rig.cache.changes(start, wait=0)
-        assert change.kind is ChangeKind.RESYNC
-        assert list(rig.cache.changes(change.position, wait=0)) == []
-
-    def test_a_trimmed_feed_asks_for_a_resync(self, rig: Rig, server: RunningServer) -> None:
-        rig.refresh()
-        start = _position(rig)
-        for number in range(3):
-            write_run(rig.status_dir, ("p", "g", "n", f"r{number}"))
-            rig.refresh()
-        with server.client() as redis:
-            redis.xtrim(rig.refresher.keys.changes, maxlen=1, approximate=False)
-        (change,) = rig.cache.changes(start, wait=0)
-        assert change.kind is ChangeKind.RESYNC
-
-    def test_a_bad_position(self, rig: Rig) -> None:
-        with pytest.raises(ValueError, match="since='x'"):
-            next(iter(rig.cache.changes("x")))
-
-
-def _position(rig: Rig) -> str:
-    """The present end of the feed: that of a change made for the purpose."""
-    marker = ("marker", "g", "n", "r")
-    follow: Iterator[Any] = iter(rig.cache.changes(wait=5))
-
-    write_run(rig.status_dir, marker)
-    position: str | None = None
-    timer = Timer(0.3, rig.refresh)
-    timer.start()
-    for change in follow:
-        position = change.position
-        break
-    timer.join()
-    assert position is not None
-    return position
-
-
-class TestAsync:
-    def test_the_two_clients_have_the_same_calls(self) -> None:
-        def surface(cls: type) -> dict[str, list[str]]:
-            return {
-                name: [
-                    str(parameter) for parameter in inspect.signature(member).parameters.values()
-                ]
-                for name, member in vars(cls).items()
-                if callable(member) and not name.startswith("_") and name not in {"open", "close"}
-            }
-
-        assert surface(AsyncJobCache) == surface(JobCache)
-
-    def test_the_two_clients_give_the_same_answers(self, rig: Rig) -> None:
-        for number in range(5):
-            write_run(rig.status_dir, ("p", f"g{number % 2}", "n", f"r{number}"))
-        rig.refresh()
-
-        async def ask() -> None:
-            async with rig.async_client() as cache:
-                assert await cache.list_all_jobs() == rig.cache.list_all_jobs()
-                assert await cache.get_job("p", "g0", "n", "r0") == rig.cache.get_job(
-                    "p", "g0", "n", "r0"
-                )
-                assert await cache.get_dashboard_stats() == rig.cache.get_dashboard_stats()
-                page = await cache.page(limit=2)
-                assert page.jobs == rig.cache.page(limit=2).jobs
-                assert cache.last_freshness == page.freshness
-                assert [change async for change in cache.changes(wait=0)] == []
-                assert await cache.meta() == rig.cache.meta()
-                answers = await asyncio.gather(*(cache.list_projects() for _ in range(50)))
-                assert answers == [rig.cache.list_projects()] * 50
-                assert await cache.delete_job("p", "g0", "n", "r0") is True
-                assert await cache.get_job("p", "g0", "n", "r0") is None
-
-        asyncio.run(ask())
-
-    def test_one_cache_on_several_event_loops(self, rig: Rig) -> None:
-        rig.refresh()
-        cache = AsyncJobCache(rig.url, namespace=rig.namespace)
-
-        async def ask() -> None:
-            assert await cache.list_all_jobs() == []
-            await cache.stop()
-
-        asyncio.run(ask())
-        asyncio.run(ask())
-
-    def test_the_sync_client_in_an_async_application(self, rig: Rig) -> None:
-        rig.refresh()
-
-        async def live() -> None:
-            cache = JobCache(rig.url, namespace=rig.namespace)
-            await cache.start()
-            assert cache.list_all_jobs() == []
-            await cache.stop()
-
-        asyncio.run(live())
-
-    def test_not_ready_names_the_place(self, server: RunningServer, namespace: str) -> None:
-        async def live() -> None:
-            cache = AsyncJobCache(server.url, namespace=namespace, ready_timeout=0.1)
-            with pytest.raises(CacheNotReady, match=namespace):
-                await cache.start()
-            await cache.stop()
-
-        asyncio.run(live())
-
-
-class TestNamespaces:
-    def test_they_do_not_see_each_other(self, rig: Rig, tmp_path: Path) -> None:
-        other_dir = tmp_path / "other"
-        other_dir.mkdir()
-        write_run(rig.status_dir, RUN)
-        write_run(other_dir, OTHER)
-        rig.refresh()
-        with Rig(rig.url, other_dir, rig.namespace + "-2") as other:
-            other.refresh()
-            assert names_of(other.cache.list_all_jobs()) == [OTHER]
-            assert names_of(rig.cache.list_all_jobs()) == [RUN]
-
-
-class TestMemo:
-    def test_one_round_trip_cold_warm_and_after_changes(
-        self,
-        real_server: RunningServer,
-        status_dir: Path,
-        namespace: str,
-    ) -> None:
-        for number in range(30):
-            write_run(status_dir, ("p", f"g{number % 3}", "n", f"r{number:02}"))
-        with Rig(real_server.url, status_dir, namespace) as rig, real_server.client() as redis:
-            rig.refresh()
-            for change in (None, None, ("p", "g0", "n", "r00"), ("p", "g1", "n", "new")):
-                if change:
-                    write_run(status_dir, change, status="running", slurm_job_id="changed")
-                    rig.refresh()
-                for call in (
-                    lambda: rig.cache.list_all_jobs(),
-                    lambda: rig.cache.list_all_jobs(group="g1"),
-                    lambda: rig.cache.get_running_jobs(),
-                    lambda: rig.cache.get_recent_jobs(),
-                    lambda: rig.cache.page(limit=10),
-                    lambda: rig.cache.get_job_runs("p", "g0", "n"),
-                    lambda: rig.cache.get_job("p", "g0", "n", "r00"),
-                    lambda: rig.cache.get_dashboard_stats(),
-                ):
-                    call()
-                    call()  # some read in two steps what they met for the first time
-                    for _ in range(2):
-                        rig.replies.clear()
-                        call()
-                        assert len(rig.replies) == 1
-                        # Something else was written: which jobs are the same is told, and they do not travel.
-                        redis.hincrby(rig.refresher.keys.meta, "generation", 1)
-                assert_agrees(rig)
-
-    def test_an_answer_travels_once_in_a_generation(
-        self,
-        real_server: RunningServer,
-        status_dir: Path,
-        namespace: str,
-    ) -> None:
-        for number in range(30):
-            write_run(status_dir, ("p", f"g{number % 3}", "n", f"r{number:02}"), status="running")
-        with Rig(real_server.url, status_dir, namespace) as rig:
-            rig.refresh()
-            calls: list[Callable[[], Any]] = [
-                lambda: rig.cache.list_all_jobs(),
-                lambda: rig.cache.list_all_jobs("p", "g1", "running", limit=5),
-                lambda: rig.cache.get_running_jobs(),
-                lambda: rig.cache.get_recent_jobs(),
-                lambda: rig.cache.page(limit=10).jobs,
-                lambda: rig.cache.get_job_runs("p", "g0", "n"),
-                lambda: rig.cache.get_dashboard_stats(),
-            ]
-            for call in calls:
-                first = call()
-                assert len(rig.replies[-1]) > 1
-                again = call()
-                assert len(rig.replies[-1]) == 1
-                assert again == first
-                rig.refresh()
-                call()
-                assert len(rig.replies[-1]) > 1
-
-    def test_an_answer_out_of_another_epoch_is_none(self, rig: Rig, server: RunningServer) -> None:
-        write_run(rig.status_dir, RUN)
-        write_run(rig.status_dir, OTHER)
-        rig.refresh()
-        assert len(rig.cache.list_all_jobs()) == rig.cache.counts().total_jobs == 2
-        keys = rig.refresher.keys
-        with server.client() as redis:
-            redis.zrem(keys.jobs, "/".join(OTHER))
-            redis.hset(keys.meta, "epoch", "another")
-        assert names_of(rig.cache.list_all_jobs()) == [RUN]
-        assert rig.cache.counts().total_jobs == 1
-
-    def test_no_answer_mixes_two_epochs(self, rig: Rig, server: RunningServer) -> None:
-        """Revisions begin anew with each epoch, so an equal one of another epoch means nothing."""
-        write_run(rig.status_dir, RUN, status="failed")
-        rig.refresh()
-        rig.cache.list_all_jobs()
-        rig.cache._source.parsed._jobs._young.clear()  # so that it takes a second step
-        keys = rig.refresher.keys
-
-        def rebuild() -> None:
-            rig.on_reply = lambda: None
-            with server.client() as redis:
-                redis.hset(keys.meta, "epoch", "another")
-                redis.hset(keys.full(b"job:" + "/".join(RUN).encode()), "status", "completed")
-
-        rig.on_reply = rebuild
-        (job,) = rig.cache.list_all_jobs()
-        fresh = rig.cache.last_freshness
-        assert fresh is not None
-        assert (fresh.epoch, job.status) == ("another", JobStatus.COMPLETED)
-
-    def test_what_was_dropped_is_fetched_again(self, rig: Rig) -> None:
-        """The answer is still known, but not all of its jobs."""
-        for number in range(5):
-            write_run(rig.status_dir, ("p", "g", "n", f"r{number}"))
-        rig.refresh()
-        first = rig.cache.list_all_jobs()
-        jobs = rig.cache._source.parsed._jobs
-        jobs._young.clear()
-        assert rig.cache.list_all_jobs() == first
-        jobs._young.clear()
-        delete_run(rig.status_dir, ("p", "g", "n", "r3"))
-        rig.settle()
-        assert_agrees(rig)
-
-    @pytest.mark.parametrize(("told", "read"), [(4, 3), (9, 3), (20, 7), (20, 20)])
-    def test_many_running_jobs_come_in_parts(
-        self, rig: Rig, monkeypatch: pytest.MonkeyPatch, told: int, read: int
-    ) -> None:
-        monkeypatch.setattr("jobcache.queries.running.MOST_RUNNING", told)
-        monkeypatch.setattr("jobcache.queries.running.MOST_RUNNING_READ", read)
-        monkeypatch.setattr("jobcache.queries.running.CHUNK", 5)
-        monkeypatch.setattr("jobcache.queries.fetch.CHUNK", 5)
-        for number in range(13):
-            write_run(rig.status_dir, ("p", "g", "n", f"r{number:02}"), status="running")
-        rig.refresh()
-        rig.refresh()
-        rig.replies.clear()
-        assert len(rig.forgetful.get_running_jobs()) == 13
-        rows = next(reply[2] for reply in rig.replies if len(reply) == 3)
-        assert len(rows) == min(told, 13)
-        assert sum(len(row) == 2 for row in rows) == min(read, len(rows))
-        for change, count in (("r03", 13), ("r20", 14)):
-            assert_agrees(rig)
-            write_run(rig.status_dir, ("p", "g", "n", change), status="running", job_key="changed")
-            rig.refresh()
-            assert len(rig.cache.get_running_jobs()) == count
-        assert_agrees(rig)
-
-    def test_no_memo_and_a_tiny_one_give_the_same_answers(self, rig: Rig) -> None:
-        for number in range(250):
-            write_run(rig.status_dir, ("p", f"g{number % 3}", "n", f"r{number:03}"))
-        rig.refresh()
-        for memo_bytes in (0, 50_000):
-            with JobCache(
-                rig.url, namespace=rig.namespace, memo_bytes=memo_bytes, deadline=10
-            ) as other:
-                for _ in range(2):
-                    assert other.list_all_jobs(limit=None) == rig.cache.list_all_jobs(limit=None)
-                    assert other.get_running_jobs() == rig.cache.get_running_jobs()
-                    assert other.list_all_jobs(group="g2") == rig.cache.list_all_jobs(group="g2")
-
-    def test_a_rebuilt_cache_whose_revisions_start_over(self, rig: Rig) -> None:
-        write_run(rig.status_dir, RUN, status="failed")
-        for _ in range(3):
-            rig.refresh()
-        assert rig.cache.get_job(*RUN) is not None
-        assert rig.cache.list_all_jobs()
-        write_run(rig.status_dir, RUN, status="completed")
-        rig.refresher.rebuild()
-        rig.refresh()
-        assert_agrees(rig)

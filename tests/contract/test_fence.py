@@ -63,7 +63,7 @@ def contents(rig: Rig, redis: Redis) -> dict[bytes, bytes | None]:
     return {key: redis.dump(key) for key in redis.scan_iter(rig.refresher.keys.prefix + b"*")}
 
 
-def test_every_fenced_script_is_tried() -> None:
+def test_fenced_scripts_are_all_in_the_table() -> None:
     """``begin`` knows no epoch yet, and is tried apart."""
     scripts = files("jobcache_refresher").joinpath("lua").iterdir()
     fenced = {script.name for script in scripts if "refuse(" in script.read_text()}
@@ -71,7 +71,7 @@ def test_every_fenced_script_is_tried() -> None:
 
 
 @pytest.mark.parametrize("lease", [b"other:1:00000000 1", None], ids=["another's", "gone"])
-def test_a_lease_that_was_lost(whole: Rig, redis: Redis, lease: bytes | None) -> None:
+def test_write_under_a_lost_lease_is_refused(whole: Rig, redis: Redis, lease: bytes | None) -> None:
     key = whole.refresher.keys.lease
     redis.delete(key) if lease is None else redis.set(key, lease)
     before = contents(whole, redis)
@@ -82,7 +82,9 @@ def test_a_lease_that_was_lost(whole: Rig, redis: Redis, lease: bytes | None) ->
 
 
 @pytest.mark.parametrize("epoch", ["1.000000", None], ids=["another", "none"])
-def test_an_epoch_that_is_over(whole: Rig, redis: Redis, epoch: str | None) -> None:
+def test_write_to_an_epoch_that_is_over_is_refused(
+    whole: Rig, redis: Redis, epoch: str | None
+) -> None:
     meta = whole.refresher.keys.meta
     redis.hdel(meta, "epoch") if epoch is None else redis.hset(meta, "epoch", epoch)
     before = contents(whole, redis)
@@ -97,24 +99,28 @@ class TestApply:
         (outcome,) = rig.refresher.store.apply([operation], ScanStart(observed, 0.0))
         return outcome.verdict
 
-    def test_what_a_client_deleted_after_the_scan_began(self, whole: Rig, redis: Redis) -> None:
+    def test_apply_of_a_job_deleted_after_the_scan_began_does_nothing(
+        self, whole: Rig, redis: Redis
+    ) -> None:
         keys = whole.refresher.keys
         record = whole.refresher.records[PATH]
         place = whole.refresher.store.start_scan()
         assert whole.cache.delete_job(*RUN)
-        buried = int(redis.zscore(keys.tombstones, PATH) or 0)
-        assert buried > place.generation
+        deleted_at = int(redis.zscore(keys.tombstones, PATH) or 0)
+        assert deleted_at > place.generation
         for operation in (put(PATH, None, record.fields), put(PATH, record, record.fields)):
             assert self.apply(whole, operation, place.generation) == "tombstone"
-            assert self.apply(whole, operation, buried - 1) == "tombstone"
+            assert self.apply(whole, operation, deleted_at - 1) == "tombstone"
         assert whole.cache.list_all_jobs() == []
         assert redis.zcard(keys.full(b"jobs")) == 0
         # What a scan found that began later is there again.
-        assert self.apply(whole, put(PATH, None, record.fields), buried) == "ok"
+        assert self.apply(whole, put(PATH, None, record.fields), deleted_at) == "ok"
         assert [job.run_id for job in whole.cache.list_all_jobs()] == ["r1"]
         assert redis.zscore(keys.tombstones, PATH) is None
 
-    def test_a_job_at_another_revision(self, whole: Rig, redis: Redis) -> None:
+    def test_apply_of_a_job_at_another_revision_does_nothing(
+        self, whole: Rig, redis: Redis
+    ) -> None:
         record = whole.refresher.records[PATH]
         job = whole.refresher.keys.full(b"job:" + PATH)
         fields = {**record.fields, b"status": b"failed"}
@@ -126,14 +132,14 @@ class TestApply:
         running = whole.refresher.keys.full(b"status:running")
         assert redis.zscore(running, PATH) is not None
 
-    def test_a_write_that_runs_twice(self, whole: Rig) -> None:
+    def test_apply_that_runs_twice_does_nothing_the_second_time(self, whole: Rig) -> None:
         operation = put(NEW, None, FIELDS)
         assert self.apply(whole, operation, ENDLESS) == "ok"
         assert self.apply(whole, operation, ENDLESS) == "changed"
 
 
 @pytest.mark.parametrize("all_is_lost", [True, False])
-def test_a_lease_that_was_lost_alone_may_have_been_anothers(
+def test_lease_that_was_lost_alone_may_have_been_anothers(
     whole: Rig, redis: Redis, all_is_lost: bool
 ) -> None:
     """Who led meanwhile may be gone again, with all that it published, before anybody looks."""

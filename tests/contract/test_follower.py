@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from jobcache_refresher.publish import follower
 from jobcache_refresher.records import Records
 from tests.contract.compare import assert_agrees
 from tests.harness import Rig, StepRefresher, note_reads
@@ -22,11 +21,6 @@ JOBS = 30
 
 def names_of(number: int) -> Names:
     return ("pq"[number % 2], "g", "n", f"r{number:02}")
-
-
-@pytest.fixture(autouse=True)
-def short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follower, "KEYS_PER_STEP", 7)
 
 
 @pytest.fixture
@@ -50,6 +44,7 @@ def redis(valkey: RunningServer) -> Iterator[Redis]:
 def standby(led: Rig) -> Iterator[StepRefresher]:
     """Another refresher of the same namespace, which has read all of it."""
     with closing(StepRefresher(led.url, led.status_dir, led.namespace)) as refresher:
+        refresher.engine.follower.keys_per_step = 7  # so that all jobs take several
         refresher.time.advance(30)
         refresher.leadership.stand_by()
         assert refresher.engine.follower.is_whole
@@ -79,7 +74,7 @@ def hashes_read(redis: Redis) -> int:
 
 
 @pytest.mark.parametrize("follows", [True, False])
-def test_a_takeover_reads_what_changed_only(
+def test_takeover_reads_only_what_changed(
     led: Rig, standby: StepRefresher, redis: Redis, follows: bool
 ) -> None:
     change_some(led)
@@ -93,7 +88,7 @@ def test_a_takeover_reads_what_changed_only(
     assert_agrees_under(led, standby)
 
 
-def test_it_reads_no_file_that_another_refresher_read(
+def test_takeover_reads_no_file_that_another_refresher_read(
     led: Rig, standby: StepRefresher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change_some(led)
@@ -109,7 +104,7 @@ def test_it_reads_no_file_that_another_refresher_read(
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "half"])
-def test_after_a_flush_it_publishes_what_it_followed_once_it_saw_the_tree(
+def test_takeover_after_a_flush_publishes_what_was_followed_once_the_tree_was_seen(
     led: Rig, standby: StepRefresher, redis: Redis, whole: bool
 ) -> None:
     if not whole:
@@ -137,7 +132,7 @@ def test_after_a_flush_it_publishes_what_it_followed_once_it_saw_the_tree(
     assert_agrees_under(led, standby)
 
 
-def test_a_standby_that_led_before_forgets_what_it_knew(
+def test_standby_that_led_before_forgets_what_it_knew(
     led: Rig, standby: StepRefresher, redis: Redis
 ) -> None:
     standby.lead()
@@ -155,7 +150,7 @@ def test_a_standby_that_led_before_forgets_what_it_knew(
 
 
 @pytest.mark.parametrize("led_before", [True, False])
-def test_what_a_client_deleted_returns_if_its_files_stay(
+def test_takeover_brings_back_a_deleted_job_whose_files_stay(
     led: Rig, standby: StepRefresher, led_before: bool
 ) -> None:
     if led_before:
@@ -171,7 +166,7 @@ def test_what_a_client_deleted_returns_if_its_files_stay(
     assert_agrees_under(led, standby)
 
 
-def test_an_epoch_that_ends_while_it_is_read(
+def test_follower_of_an_epoch_that_ends_meanwhile_is_not_whole(
     led: Rig, standby: StepRefresher, redis: Redis
 ) -> None:
     follower = standby.engine.follower
@@ -194,7 +189,7 @@ def test_an_epoch_that_ends_while_it_is_read(
     assert_agrees_under(led, standby)
 
 
-def test_revisions_of_another_epoch_tell_nothing(led: Rig, standby: StepRefresher) -> None:
+def test_follower_revisions_of_another_epoch_tell_nothing(led: Rig, standby: StepRefresher) -> None:
     write_run(led.status_dir, names_of(0), status="preempted")
     led.settle()
     led.refresher.rebuild()
@@ -218,7 +213,7 @@ def cold(led: Rig) -> Records:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_whatever_happened_it_knows_what_a_cold_start_reads(
+def test_follower_after_any_history_knows_what_a_cold_start_reads(
     led: Rig, standby: StepRefresher, seed: int
 ) -> None:
     rng = Random(seed)

@@ -120,18 +120,9 @@ def ask_everything(cache: JobCache, position: str | None) -> None:
 
 
 @pytest.fixture
-def whole(real_server: RunningServer, status_dir: Path, namespace: str) -> Iterator[Rig]:
+def jobs(status_dir: Path) -> None:
     for number, names in enumerate(RUNS):
         write_run(status_dir, names, status=("running", "failed")[number % 2])
-    with Rig(real_server.url, status_dir, namespace) as rig:
-        rig.settle()
-        yield rig
-
-
-@pytest.fixture
-def redis(real_server: RunningServer) -> Iterator[Redis]:
-    with real_server.client() as client:
-        yield client
 
 
 def some_position(rig: Rig, redis: Redis) -> str:
@@ -167,7 +158,7 @@ def assert_heals(rig: Rig, redis: Redis, position: str) -> None:
 
 
 @pytest.mark.parametrize("command", [*BY_A_CLIENT, *BY_ANYBODY], ids=lambda words: repr(words)[:90])
-def test_a_leader_heals(whole: Rig, redis: Redis, command: Command) -> None:
+def test_poisoned_cache_is_healed_by_its_leader(whole: Rig, redis: Redis, command: Command) -> None:
     position = some_position(whole, redis)
     do(redis, whole, command)
     ask_everything(whole.cache, position)
@@ -179,7 +170,9 @@ def test_a_leader_heals(whole: Rig, redis: Redis, command: Command) -> None:
     [one for one in (*BY_A_CLIENT, *BY_ANYBODY) if one[:4] != ("HINCRBY", "meta", "schema", "1")],
     ids=lambda words: repr(words)[:90],
 )
-def test_another_refresher_takes_over(whole: Rig, redis: Redis, command: Command) -> None:
+def test_poisoned_cache_is_healed_by_another_refresher(
+    whole: Rig, redis: Redis, command: Command
+) -> None:
     position = some_position(whole, redis)
     do(redis, whole, command)
     whole.refresher.close()
@@ -188,7 +181,7 @@ def test_another_refresher_takes_over(whole: Rig, redis: Redis, command: Command
     assert_heals(whole, redis, position)
 
 
-def test_another_refresher_refuses_a_newer_schema(whole: Rig, redis: Redis) -> None:
+def test_newer_schema_is_refused_by_another_refresher(whole: Rig, redis: Redis) -> None:
     do(redis, whole, ("HINCRBY", "meta", "schema", "1"))
     whole.refresher.close()
     whole.refresher = StepRefresher(whole.url, whole.status_dir, whole.namespace)
@@ -214,7 +207,7 @@ def test_another_refresher_refuses_a_newer_schema(whole: Rig, redis: Redis) -> N
     ],
     ids=repr,
 )
-def test_readers_pass_over_what_they_cannot_read(
+def test_reader_passes_over_feed_entries_that_it_cannot_read(
     whole: Rig, redis: Redis, fields: dict[Any, Any]
 ) -> None:
     changes = whole.refresher.keys.changes
@@ -229,7 +222,7 @@ def test_readers_pass_over_what_they_cannot_read(
     assert seen == [("added", b"p/g/n/r2"), ("modified", b"p/g/n/\xff")]
 
 
-def test_a_reader_that_was_at_an_id_of_no_clock_is_told_to_look(whole: Rig, redis: Redis) -> None:
+def test_reader_at_a_position_of_no_clock_is_told_to_resync(whole: Rig, redis: Redis) -> None:
     position = some_position(whole, redis)
     do(redis, whole, ("XADD", "changes", f"{LARGEST}-5", "change", "added", "id", "p/g/n/r2"))
     (change,) = whole.cache.changes(position, wait=0)
@@ -242,7 +235,7 @@ def test_a_reader_that_was_at_an_id_of_no_clock_is_told_to_look(whole: Rig, redi
 
 
 @pytest.mark.parametrize("stream", ["changes", "requests"])
-def test_a_standby_follows_on(whole: Rig, redis: Redis, stream: str) -> None:
+def test_standby_follows_on_past_poisoned_entries(whole: Rig, redis: Redis, stream: str) -> None:
     standby = StepRefresher(whole.url, whole.status_dir, whole.namespace)
     try:
         for _ in range(3):
@@ -294,7 +287,7 @@ POISONED_REQUESTS: list[Command] = [
 
 
 @pytest.mark.parametrize("words", POISONED_REQUESTS, ids=lambda words: repr(words)[:60])
-def test_requests_are_read_on(
+def test_requests_after_poisoned_ones_are_read(
     running: JobCache, redis: Redis, namespace: str, words: Command
 ) -> None:
     requests = f"jobcache:{{{namespace}}}:requests"
@@ -313,7 +306,7 @@ def test_requests_are_read_on(
 
 
 @pytest.mark.parametrize("command", [("DEL",), ("SET", "x")], ids=repr)
-def test_a_stream_that_goes_away(
+def test_requests_stream_that_goes_away_stops_no_refresh(
     running: JobCache, redis: Redis, namespace: str, command: Command
 ) -> None:
     requests = f"jobcache:{{{namespace}}}:requests"
@@ -324,7 +317,7 @@ def test_a_stream_that_goes_away(
     assert running.refresh(wait=True, timeout=10).state is CacheState.READY
 
 
-def test_only_who_may_write_the_key_releases(
+def test_held_deletions_are_released_only_by_who_may_write_the_key(
     running: JobCache, redis: Redis, status_dir: Path, namespace: str
 ) -> None:
     prefix = f"jobcache:{{{namespace}}}:"

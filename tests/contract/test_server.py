@@ -35,14 +35,14 @@ def redis(valkey: RunningServer) -> Iterator[Redis]:
         client.delete(*KEYS)
 
 
-def test_replies_come_in_order_whether_or_not_the_script_is_known(
+def test_stream_replies_come_in_order_whether_or_not_the_script_is_known(
     server: Server, redis: Redis
 ) -> None:
     for _ in range(2):
         assert list(server.stream(ECHO, KEYS, ([step] for step in STEPS))) == STEPS
 
 
-def test_the_server_knows_the_script_before_several_steps_are_under_way(
+def test_stream_has_the_server_know_the_script_before_several_steps_are_under_way(
     server: Server, redis: Redis
 ) -> None:
     """Some servers, fakeredis among them, close a connection after an error."""
@@ -51,7 +51,9 @@ def test_the_server_knows_the_script_before_several_steps_are_under_way(
     assert redis.info("errorstats")["errorstat_NOSCRIPT"] == {"count": 1}
 
 
-def test_a_script_that_is_forgotten_meanwhile(server: Server, redis: Redis) -> None:
+def test_stream_of_a_script_that_is_forgotten_meanwhile_goes_on(
+    server: Server, redis: Redis
+) -> None:
     told = []
     for reply in server.stream(ECHO, KEYS, ([step] for step in STEPS)):
         told.append(reply)
@@ -59,7 +61,7 @@ def test_a_script_that_is_forgotten_meanwhile(server: Server, redis: Redis) -> N
     assert told == STEPS
 
 
-def test_the_server_is_at_the_next_steps_meanwhile(server: Server, redis: Redis) -> None:
+def test_stream_has_the_next_steps_under_way_meanwhile(server: Server, redis: Redis) -> None:
     asked = []
 
     def steps() -> Iterator[list[bytes]]:
@@ -72,9 +74,7 @@ def test_the_server_is_at_the_next_steps_meanwhile(server: Server, redis: Redis)
         assert asked == STEPS[: 1 + publishing.STEPS_AHEAD]
 
 
-def test_whoever_stops_in_the_middle_leaves_no_reply_to_others(
-    server: Server, redis: Redis
-) -> None:
+def test_stream_left_in_the_middle_leaves_no_reply_to_others(server: Server, redis: Redis) -> None:
     for _ in range(10):  # more often than there are connections
         with closing(server.stream(ECHO, KEYS, ([step] for step in STEPS))) as replies:
             assert next(replies) == STEPS[0]
@@ -82,7 +82,7 @@ def test_whoever_stops_in_the_middle_leaves_no_reply_to_others(
             assert server.ask(b"PING", b"mine") == b"mine"
 
 
-def test_a_key_of_a_wrong_type_is_another_epoch(server: Server, redis: Redis) -> None:
+def test_stream_on_a_key_of_a_wrong_type_is_an_epoch_error(server: Server, redis: Redis) -> None:
     redis.hset(KEYS[0].decode(), "field", "value")
     with pytest.raises(EpochError, match="echo: a key is of a wrong type"):
         list(server.stream(ECHO, KEYS, ([step] for step in STEPS)))

@@ -76,7 +76,7 @@ def test_an_error_is_no_absence(
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOTCONN], ids=errno.errorcode.get)
-def test_held_descriptors_are_not_believed_over_the_path(
+def test_open_descriptors_are_not_believed_over_the_path(
     faulty: Rig, tree: FaultyTree, error: int
 ) -> None:
     tree.fail(error, lambda path: path == b"held")
@@ -85,7 +85,7 @@ def test_held_descriptors_are_not_believed_over_the_path(
     assert_agrees(faulty)
 
 
-def test_missing_is_only_missing_when_seen_twice(faulty: Rig) -> None:
+def test_run_is_deleted_only_when_missing_twice(faulty: Rig) -> None:
     delete_run(faulty.status_dir, VICTIM)
     faulty.refresh(Scope.POLL)
     assert faulty.cache.get_job(*VICTIM) is not None
@@ -93,7 +93,7 @@ def test_missing_is_only_missing_when_seen_twice(faulty: Rig) -> None:
     assert faulty.cache.get_job(*VICTIM) is None
 
 
-def test_a_run_that_comes_back_in_between_was_never_gone(faulty: Rig) -> None:
+def test_run_that_comes_back_in_between_was_never_gone(faulty: Rig) -> None:
     hidden = faulty.status_dir.parent / "hidden"
     (faulty.status_dir / "p").rename(hidden)
     faulty.refresh(Scope.POLL)
@@ -104,7 +104,7 @@ def test_a_run_that_comes_back_in_between_was_never_gone(faulty: Rig) -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
-def test_a_removed_branch_goes_and_can_come_again(faulty: Rig, depth: int) -> None:
+def test_removed_branch_goes_and_can_come_again(faulty: Rig, depth: int) -> None:
     branch = faulty.status_dir.joinpath(*VICTIM[:depth])
     shutil.rmtree(branch)
     for _ in range(3):
@@ -120,7 +120,7 @@ def test_a_removed_branch_goes_and_can_come_again(faulty: Rig, depth: int) -> No
     }
 
 
-def test_a_file_that_is_removed_from_its_directory(faulty: Rig) -> None:
+def test_file_removed_from_its_directory_deletes_the_job(faulty: Rig) -> None:
     file = faulty.status_dir.joinpath(*VICTIM, "metadata.json")
     file.unlink()
     faulty.refresh(Scope.POLL)
@@ -134,7 +134,7 @@ def test_a_file_that_is_removed_from_its_directory(faulty: Rig) -> None:
 
 class TestRoot:
     @pytest.mark.parametrize("how", ["empty", "absent", "file"])
-    def test_a_root_that_vanished_deletes_nothing(self, faulty: Rig, how: str) -> None:
+    def test_root_that_vanished_deletes_nothing(self, faulty: Rig, how: str) -> None:
         away = faulty.status_dir.parent / "away"
         faulty.status_dir.rename(away)
         if how == "empty":
@@ -154,7 +154,7 @@ class TestRoot:
         assert faulty.cache.freshness().state is CacheState.READY
         assert_agrees(faulty)
 
-    def test_also_right_after_a_restart(self, faulty: Rig) -> None:
+    def test_root_that_vanished_right_after_a_restart_deletes_nothing(self, faulty: Rig) -> None:
         faulty.__exit__()
         away = faulty.status_dir.parent / "away"
         faulty.status_dir.rename(away)
@@ -168,7 +168,7 @@ class TestRoot:
             again.settle()
             assert_agrees(again)
 
-    def test_a_marker_that_is_missing(
+    def test_root_without_its_marker_deletes_nothing(
         self, valkey: RunningServer, status_dir: Path, namespace: str
     ) -> None:
         write_run(status_dir, VICTIM)
@@ -185,7 +185,7 @@ class TestRoot:
 
 
 class TestMassDeletion:
-    def test_held_until_an_operator_releases_it(
+    def test_mass_deletion_is_held_until_an_operator_releases_it(
         self, valkey: RunningServer, status_dir: Path, namespace: str
     ) -> None:
         def name(number: int) -> Names:
@@ -233,7 +233,7 @@ class TestBadFiles:
         + [b"1" * 5000, b"{}garbage"],
         ids=range(11),
     )
-    def test_keep_the_last_good_record(self, faulty: Rig, raw: bytes) -> None:
+    def test_bad_file_keeps_the_last_good_record(self, faulty: Rig, raw: bytes) -> None:
         good = faulty.cache.get_job(*VICTIM)
         write_raw(faulty.status_dir.joinpath(*VICTIM), raw)
         write_run(faulty.status_dir, RUNS[2], status="failed")
@@ -247,7 +247,7 @@ class TestBadFiles:
         assert_agrees(faulty)
         assert faulty.cache.meta()["errors"] == "0"
 
-    def test_same_size_and_mtime_but_other_content(self, faulty: Rig) -> None:
+    def test_file_of_equal_size_and_mtime_with_other_content_is_read(self, faulty: Rig) -> None:
         faulty.refresher.time.advance(30)
         faulty.settle()
         file = faulty.status_dir.joinpath(*VICTIM, "metadata.json")

@@ -89,7 +89,7 @@ class Disturbed:
 
 
 @pytest.mark.parametrize("how", ["refuses", "cuts", "resets late", "a bug"])
-def test_while_redis_takes_nothing(
+def test_refresher_while_redis_takes_nothing_keeps_no_jobs_in_memory(
     how: str, status_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running_server("valkey-9") as server:
@@ -122,7 +122,7 @@ def test_while_redis_takes_nothing(
     assert kept == 0
 
 
-def test_what_a_thread_did_is_not_kept_until_it_does_something_else() -> None:
+def test_worker_thread_at_rest_keeps_nothing_of_its_last_call() -> None:
     class Large:
         pass
 

@@ -32,7 +32,7 @@ a round of 4.00 s: failover at 1.00 for 1.50 s, die 0.900; kill at 1.70 for 1.00
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(("kind", "seed"), [*zip(REAL_KINDS, (1, 2, 3), strict=True)])
-def test_nothing_is_lost_whatever_fails(kind: str, seed: int) -> None:
+def test_oracle_random_faults_lose_nothing(kind: str, seed: int) -> None:
     result = run_seed(seed, kind, SECONDS, CURRENT)
     assert not result.violations, failure(result, SECONDS, CURRENT)
 
@@ -44,7 +44,7 @@ def test_nothing_is_lost_whatever_fails(kind: str, seed: int) -> None:
     [("redis-7.0", 511, A_STANDBY_S_MEMORY), ("valkey-9", 4, TWO_FAILOVERS)],
     ids=["a standby's memory", "two failovers"],
 )
-def test_recorded_rounds(kind: str, seed: int, rounds: str) -> None:
+def test_oracle_recorded_rounds_lose_nothing(kind: str, seed: int, rounds: str) -> None:
     recorded = Round.parse_all(rounds)
     result = run_rounds(seed, kind, recorded)
     assert not result.violations, failure(result, SECONDS, CURRENT)
@@ -54,7 +54,7 @@ def test_recorded_rounds(kind: str, seed: int, rounds: str) -> None:
     assert result.counts[LOST] == struck.count("failover")
 
 
-def test_rounds_are_read_as_they_are_written() -> None:
+def test_oracle_rounds_are_read_as_they_are_written() -> None:
     rng = Random(1)
     drawn = [plan_round(rng, CURRENT, 6.0, Timing()) for _ in range(50)]
     assert {fault.kind for one in drawn for fault in one.faults} == set(CURRENT)

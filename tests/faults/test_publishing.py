@@ -66,7 +66,7 @@ def published(rig: Rig) -> int:
     return count
 
 
-def test_while_the_first_scan_goes_on(watched: Rig, tree: WatchedTree) -> None:
+def test_first_scan_publishes_while_it_goes_on(watched: Rig, tree: WatchedTree) -> None:
     def look() -> None:
         until(lambda: published(watched) >= 100)
         with pytest.raises(CacheNotReady):
@@ -79,7 +79,7 @@ def test_while_the_first_scan_goes_on(watched: Rig, tree: WatchedTree) -> None:
     assert_agrees(watched)
 
 
-def test_active_chips_are_summed_on_the_way(
+def test_first_scan_sums_active_chips_on_the_way(
     watched: Rig, tree: WatchedTree, status_dir: Path
 ) -> None:
     """Summed in the one step that ends the scan, those of 20,000 jobs would keep the server for 20 ms."""
@@ -98,7 +98,7 @@ def test_active_chips_are_summed_on_the_way(
     assert_agrees(watched)
 
 
-def test_redis_fails_in_the_middle(
+def test_scan_while_redis_fails_in_the_middle_loses_nothing(
     watched: Rig, tree: WatchedTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, steps = watched.refresher.server.run, 0
@@ -123,7 +123,7 @@ def test_redis_fails_in_the_middle(
     assert_agrees(watched)
 
 
-def test_the_cache_is_lost_while_changes_are_read(
+def test_scan_while_the_cache_is_lost_publishes_everything(
     watched: Rig, tree: WatchedTree, valkey: RunningServer
 ) -> None:
     """It is filled from memory first, which must not pass for what was read meanwhile."""
@@ -138,7 +138,7 @@ def test_the_cache_is_lost_while_changes_are_read(
 
 
 @pytest.mark.parametrize("lost", ["nothing", "meta", "everything"])
-def test_the_lease_is_lost_before_all_is_published(
+def test_scan_while_the_lease_is_lost_is_published_once_it_leads_again(
     watched: Rig, valkey: RunningServer, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
     """What was read and not published is read again by the same refresher when it leads again."""
@@ -175,7 +175,7 @@ def test_the_lease_is_lost_before_all_is_published(
     assert_agrees(watched)
 
 
-def test_the_scan_fails_in_the_middle(watched: Rig, tree: WatchedTree) -> None:
+def test_scan_that_fails_in_the_middle_loses_nothing(watched: Rig, tree: WatchedTree) -> None:
     def stop() -> None:
         until(lambda: published(watched) >= 100)
         raise StoppedError("in the middle")
@@ -196,7 +196,7 @@ def test_the_scan_fails_in_the_middle(watched: Rig, tree: WatchedTree) -> None:
     assert_agrees(watched)
 
 
-def test_a_job_is_deleted_right_after_the_scan_published_it(
+def test_job_deleted_right_after_the_scan_published_it_stays_away(
     watched: Rig, tree: WatchedTree, status_dir: Path
 ) -> None:
     watched.refresh()
@@ -224,7 +224,7 @@ def test_a_job_is_deleted_right_after_the_scan_published_it(
     assert_agrees(watched)
 
 
-def test_jobs_deleted_before_their_step_leave_the_others_of_it_alone(
+def test_jobs_deleted_before_their_step_leave_its_others_alone(
     watched: Rig, tree: WatchedTree, status_dir: Path
 ) -> None:
     watched.refresh()

@@ -118,7 +118,7 @@ def assert_ended_well(pid: int) -> None:
 
 
 class TestThreads:
-    def test_more_than_the_pool_share_it(self, server: RunningServer) -> None:
+    def test_threads_more_than_the_pool_share_it(self, server: RunningServer) -> None:
         cache = sync_cache(server)
 
         def work(seed: int) -> None:
@@ -135,7 +135,7 @@ class TestThreads:
         assert connections(server) == 1
         cache.close()
 
-    def test_a_quiet_worker_has_one(self, server: RunningServer) -> None:
+    def test_threads_that_ask_in_turn_use_one_connection(self, server: RunningServer) -> None:
         cache = sync_cache(server)
         for seed in range(20):
             ask(cache, random.Random(seed))
@@ -174,7 +174,7 @@ class TestThreads:
             assert asking.result().total_jobs == len(RUNS)
         assert eventually(lambda: connections(server), 0) == 0
 
-    def test_a_thread_that_is_interrupted_leaves_no_reply_behind(
+    def test_threads_interrupted_leave_no_reply_behind(
         self, server: RunningServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """As by a worker's time-out, or a greenlet that is killed."""
@@ -201,7 +201,9 @@ class TestGarbage:
         assert eventually(lambda: connections(server), 0) == 0
 
     @pytest.mark.filterwarnings("ignore::ResourceWarning")
-    def test_an_async_one_as_well(self, server: RunningServer) -> None:
+    def test_async_cache_that_is_forgotten_takes_its_connections_along(
+        self, server: RunningServer
+    ) -> None:
         async def use() -> None:
             for _ in range(5):
                 await ask_async(async_cache(server), random.Random(1))
@@ -212,7 +214,7 @@ class TestGarbage:
 
 
 class TestFork:
-    def test_both_go_on(self, server: RunningServer) -> None:
+    def test_parent_and_child_both_go_on(self, server: RunningServer) -> None:
         cache = sync_cache(server)
         ask(cache, random.Random(0))
         mine = ids(server)
@@ -233,7 +235,7 @@ class TestFork:
         assert ids(server) == mine
         cache.close()
 
-    def test_while_other_threads_hold_everything(self, server: RunningServer) -> None:
+    def test_fork_while_other_threads_hold_everything_goes_on(self, server: RunningServer) -> None:
         """Locks and permits of threads that the child does not have."""
         cache = sync_cache(server, stale_if_error=60.0)
         ended = threading.Event()
@@ -254,7 +256,7 @@ class TestFork:
                 one.result()
         cache.close()
 
-    def test_an_outage_that_the_parent_saw_is_not_the_childs(
+    def test_fork_child_does_not_know_the_parents_outage(
         self, server: RunningServer, tmp_path: Path
     ) -> None:
         """Nor the try that a thread of the parent is making."""
@@ -270,7 +272,7 @@ class TestFork:
         finally:
             os.unlink(path)
 
-    def test_async_both_go_on(self, server: RunningServer) -> None:
+    def test_async_parent_and_child_both_go_on(self, server: RunningServer) -> None:
         """The parent's loop, and its epoll, are left alone."""
         cache = async_cache(server)
         with asyncio.Runner() as runner:
@@ -293,7 +295,7 @@ class TestFork:
 
 class TestEventLoops:
     @pytest.mark.filterwarnings("ignore::ResourceWarning")
-    def test_in_turn_each_closed_without_a_word(self, server: RunningServer) -> None:
+    def test_event_loops_in_turn_leave_no_connection(self, server: RunningServer) -> None:
         cache = async_cache(server)
         for seed in range(5):
             asyncio.run(ask_async(cache, random.Random(seed)))
@@ -301,7 +303,7 @@ class TestEventLoops:
         asyncio.run(cache.stop())
         assert eventually(lambda: connections(server), 0) == 0
 
-    def test_several_at_once(self, server: RunningServer) -> None:
+    def test_event_loops_at_once_have_their_own_connections(self, server: RunningServer) -> None:
         cache = async_cache(server)
 
         async def work(seed: int) -> None:
@@ -321,7 +323,7 @@ class TestEventLoops:
 
 
 class TestCancelledTasks:
-    def test_the_next_answers_are_right(self, server: RunningServer) -> None:
+    def test_answers_after_cancelled_tasks_are_right(self, server: RunningServer) -> None:
         async def work() -> None:
             cache = async_cache(server)
             rng = random.Random(7)
@@ -343,7 +345,9 @@ class TestCancelledTasks:
 
         asyncio.run(work())
 
-    def test_those_who_wait_for_a_connection_as_well(self, server: RunningServer) -> None:
+    def test_cancelled_task_that_waits_for_a_connection_frees_its_turn(
+        self, server: RunningServer
+    ) -> None:
         async def work() -> None:
             cache = async_cache(server)
             for _ in range(20):
@@ -361,7 +365,9 @@ class TestCancelledTasks:
 
         asyncio.run(work())
 
-    def test_wherever_it_is(self, server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_cancelled_task_wherever_it_is_leaves_no_reply_behind(
+        self, server: RunningServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Also where redis-py does not close the connection itself."""
 
         async def work() -> None:
@@ -381,7 +387,9 @@ class TestCancelledTasks:
 
         asyncio.run(work())
 
-    def test_by_a_time_out_of_the_caller(self, server: RunningServer) -> None:
+    def test_cancelled_by_a_timeout_of_the_caller_leaves_no_reply_behind(
+        self, server: RunningServer
+    ) -> None:
         async def work() -> None:
             cache = async_cache(server)
             for number in range(60):

@@ -1,4 +1,4 @@
-"""Every call returns or raises within its deadline, whatever the server does; and what is away is left in peace."""
+"""Every call returns or raises within its deadline, whatever the server does."""
 
 from __future__ import annotations
 
@@ -10,106 +10,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobcache import (
-    AsyncJobCache,
-    CacheNotReady,
-    CacheState,
-    CacheUnavailable,
-    JobCache,
-)
+from jobcache import CacheNotReady, CacheUnavailable, JobCache
 from tests.faults.oracle.proxy import Mode, Proxy
 from tests.harness import Rig
 from tests.hostile import OK, RESET_AFTER, after_handshake, black_hole, hostile, refusing, silent
-from tests.servers import RunningServer
-from tests.trees import Names, delete_run, write_run
-
-DEADLINE = 0.5
-SLACK = 0.3
-"""Seconds beyond a deadline that a call may take on a machine that is busy."""
-RUN: Names = ("p", "g", "n", "r1")
-
-
-class Caller:
-    """The same calls on either client."""
-
-    def __init__(self, kind: str, url: str, **options: Any) -> None:
-        self._loop = asyncio.Runner() if kind == "async" else None
-        made = AsyncJobCache if self._loop else JobCache
-        self.cache: Any = made(url, **{"deadline": DEADLINE, **options})
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        def call(*args: Any, **options: Any) -> Any:
-            answer = getattr(self.cache, name)(*args, **options)
-            if self._loop is None:
-                return list(answer) if name == "changes" else answer
-            if name == "changes":
-                return self._loop.run(collect(answer))
-            return self._loop.run(answer)
-
-        return call
-
-    @property
-    def last_freshness(self) -> Any:
-        async def read() -> Any:
-            return self.cache.last_freshness
-
-        return self._loop.run(read()) if self._loop else self.cache.last_freshness
-
-    def close(self) -> None:
-        if self._loop is None:
-            self.cache.close()
-        else:
-            self._loop.run(self.cache.stop())
-            self._loop.close()
-
-
-async def collect(changes: Any) -> list[Any]:
-    return [change async for change in changes]
-
-
-@pytest.fixture(params=["sync", "async"])
-def kind(request: pytest.FixtureRequest) -> str:
-    """Each client in turn."""
-    kind: str = request.param
-    return kind
-
-
-@pytest.fixture
-def calling(kind: str) -> Iterator[Callable[..., Caller]]:
-    """Makes callers."""
-    with ExitStack() as stack:
-
-        def make(url: str, **options: Any) -> Caller:
-            return stack.enter_context(contextlib.closing(Caller(kind, url, **options)))
-
-        yield make
-
-
-@pytest.fixture
-def proxy(valkey: RunningServer) -> Iterator[Proxy]:
-    """A way to the real server that can be disturbed."""
-    proxy = Proxy(valkey.url.rpartition("@")[2].removeprefix("unix://"))
-    proxy.url = proxy.url.replace("redis://", f"redis://{credentials(valkey)}")
-    proxy.start()
-    yield proxy
-    proxy.end()
-
-
-def credentials(server: RunningServer) -> str:
-    return server.url.removeprefix("unix://").rpartition("@")[0] + "@"
-
-
-def assert_fails_in_time(call: Callable[[], Any], match: str = ".", most: float = DEADLINE) -> None:
-    began = time.monotonic()
-    with pytest.raises(CacheUnavailable, match=match):
-        call()
-    assert time.monotonic() - began < most + SLACK
+from tests.integration.callers import DEADLINE, RUN, SLACK, Caller, assert_fails_in_time, refusal_of
+from tests.trees import write_run
 
 
 @contextlib.contextmanager
@@ -180,7 +92,9 @@ FAILING: dict[str, tuple[Callable[[], AbstractContextManager[str]], str]] = {
 
 class TestDeadline:
     @pytest.mark.parametrize("how", FAILING)
-    def test_whatever_the_server_does(self, how: str, calling: Callable[..., Caller]) -> None:
+    def test_deadline_ends_a_call_whatever_the_server_does(
+        self, how: str, calling: Callable[..., Caller]
+    ) -> None:
         start, match = FAILING[how]
         with start() as url:
             caller = calling(url, breaker=False)
@@ -234,7 +148,7 @@ class TestDeadline:
             assert cache.meta() == {}
             assert server.accepted == 5
 
-    def test_a_name_server_that_hangs(
+    def test_deadline_ends_a_call_while_a_name_server_hangs(
         self, calling: Callable[..., Caller], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         ended = threading.Event()
@@ -271,7 +185,9 @@ class TestDeadline:
             nowhere = hole.split("//")[1].split(":")[0]
             assert calling(f"redis://redis.example:{reached.port}/0").meta() == {}
 
-    def test_a_pool_that_others_use_up(self, calling: Callable[..., Caller]) -> None:
+    def test_deadline_ends_a_call_while_others_use_the_pool_up(
+        self, calling: Callable[..., Caller]
+    ) -> None:
         with silent() as url:
             caller = calling(url, max_connections=1, breaker=False)
             if isinstance(caller.cache, JobCache):
@@ -292,7 +208,7 @@ class TestDeadline:
         assert took < DEADLINE + SLACK
         assert any("all 1 are in use" in text for text in texts)
 
-    def test_a_call_of_several_exchanges_has_one_deadline(
+    def test_call_of_several_exchanges_has_one_deadline(
         self, proxy: Proxy, namespace: str, status_dir: Path, calling: Callable[..., Caller]
     ) -> None:
         write_run(status_dir, RUN)
@@ -304,7 +220,7 @@ class TestDeadline:
             assert_fails_in_time(lambda: caller.delete_job(*RUN), "(?i)time")
             proxy.set(Mode.PASS)
 
-    def test_a_long_listing_has_one_for_each_part(
+    def test_long_listing_has_a_deadline_for_each_part(
         self, proxy: Proxy, namespace: str, status_dir: Path, calling: Callable[..., Caller]
     ) -> None:
         for number in range(650):
@@ -337,7 +253,7 @@ class TestDeadline:
         assert time.monotonic() - began < 0.3 + 0.25 + DEADLINE + SLACK
         timer.join()
 
-    def test_waiting_is_not_the_servers_time(
+    def test_waiting_for_a_connection_is_not_the_servers_time(
         self, valkey_rig: Rig, calling: Callable[..., Caller]
     ) -> None:
         options = {"namespace": valkey_rig.namespace, "deadline": 0.3, "ready_timeout": 0.7}
@@ -357,12 +273,6 @@ def asyncio_start(caller: Caller) -> None:
         caller.start()
 
 
-def refusal_of(call: Callable[[], Any]) -> str:
-    with pytest.raises(CacheUnavailable) as refused:
-        call()
-    return str(refused.value)
-
-
 @contextlib.contextmanager
 def rig_behind(proxy: Proxy, status_dir: Path, namespace: str) -> Iterator[Rig]:
     """A refresher that goes the same way, while it passes."""
@@ -372,226 +282,3 @@ def rig_behind(proxy: Proxy, status_dir: Path, namespace: str) -> Iterator[Rig]:
         finally:
             proxy.set(Mode.PASS)
             time.sleep(0.05)
-
-
-class TestBreaker:
-    def test_calls_fail_at_once_while_one_at_a_time_tries(
-        self, calling: Callable[..., Caller]
-    ) -> None:
-        with hostile(lambda command: None) as server:
-            caller = calling(server.url)
-            assert_fails_in_time(caller.freshness)
-            began = time.monotonic()
-            refused = 0
-            while time.monotonic() - began < 0.02:
-                assert_fails_in_time(caller.freshness, r"no answer for 0\.\d s \(.*asked again", 0)
-                refused += 1
-            assert refused
-            assert server.accepted == 1
-
-    def test_no_storm_of_connections_to_a_server_that_refuses(
-        self, calling: Callable[..., Caller], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        with hostile(lambda command: RESET_AFTER) as server:
-            caller = calling(server.url)
-            began = time.monotonic()
-            while time.monotonic() - began < 0.5:
-                assert_fails_in_time(caller.freshness)
-                time.sleep(0.005)
-            # Two that opened it, and tries after about 0.1, 0.2 and 0.4 s.
-            assert 3 <= server.accepted <= 7
-
-    def test_many_threads_share_one_verdict(self) -> None:
-        with hostile(lambda command: None) as server:
-            cache = JobCache(server.url, deadline=DEADLINE, max_connections=4)
-            assert_fails_in_time(cache.freshness)
-            before = server.accepted
-            with ThreadPoolExecutor(16) as pool:
-                ends = time.monotonic() + 1.0
-
-                def ask(_: int) -> None:
-                    while time.monotonic() < ends:
-                        assert_fails_in_time(cache.freshness)
-                        time.sleep(0.01)
-
-                list(pool.map(ask, range(16)))
-            assert 1 <= server.accepted - before <= 4
-
-    def test_a_server_that_is_back_is_noticed_within_a_second(
-        self, proxy: Proxy, calling: Callable[..., Caller]
-    ) -> None:
-        caller = calling(proxy.url)
-        caller.freshness()
-        proxy.set(Mode.CUT)
-        ends = time.monotonic() + 2
-        while time.monotonic() < ends:
-            with pytest.raises(CacheUnavailable):
-                caller.freshness()
-            time.sleep(0.02)
-        proxy.set(Mode.PASS)
-        back = time.monotonic()
-        while True:
-            with contextlib.suppress(CacheUnavailable):
-                caller.freshness()
-                break
-            assert time.monotonic() - back < 1.0 + SLACK
-            time.sleep(0.01)
-
-    def test_what_the_server_says_never_opens_it(
-        self, valkey: RunningServer, valkey_rig: Rig, calling: Callable[..., Caller]
-    ) -> None:
-        rig = valkey_rig
-        caller = calling(rig.url, namespace=rig.namespace)
-        for _ in range(5):
-            with pytest.raises(CacheNotReady):
-                caller.list_all_jobs()
-        write_run(rig.status_dir, RUN)
-        rig.settle()
-        with valkey.client() as redis:
-            kept: Any = redis.dump(rig.refresher.keys.meta)
-            redis.set(rig.refresher.keys.meta, "wrong")
-            for _ in range(5):
-                with pytest.raises(CacheUnavailable, match=r"WRONGTYPE|wrong kind"):
-                    caller.list_all_jobs()
-            redis.restore(rig.refresher.keys.meta, 0, kept, replace=True)
-        assert len(caller.list_all_jobs()) == 1
-
-    @pytest.mark.parametrize(
-        "says",
-        [
-            *("-LOADING loading", "-NOPERM no right", "-WRONGPASS wrong"),
-            *("-READONLY no writes", "-MASTERDOWN alone"),
-        ],
-    )
-    def test_nor_does_a_refusal(self, says: str, calling: Callable[..., Caller]) -> None:
-        with hostile(lambda command: says.encode() + b"\r\n") as server:
-            caller = calling(server.url.replace("redis://", "redis://u:p@"))
-            for _ in range(5):
-                assert_fails_in_time(caller.freshness, says.split()[1])
-            server.answers = lambda command: OK if command[0] != b"HGETALL" else b"*0\r\n"
-            assert caller.meta() == {}
-
-    def test_a_short_rest_of_a_deadline_is_no_verdict(
-        self,
-    ) -> None:
-        """Who waited for a connection until the end tells nothing of the server."""
-        with hostile(after_handshake(None)) as server:
-            cache = JobCache(server.url, deadline=DEADLINE, max_connections=1)
-            pool = cache._here.get()._pool
-            pool._permits.get()
-            release = threading.Timer(DEADLINE * 0.7, pool._permits.put, [None])
-            release.start()
-            assert_fails_in_time(cache.freshness, "(?i)time")
-            release.join()
-            assert "asked again" not in refusal_of(cache.freshness)
-            assert "asked again" in refusal_of(cache.freshness)
-
-
-class TestStaleIfError:
-    @pytest.fixture
-    def filled(self, proxy: Proxy, status_dir: Path, namespace: str) -> Iterator[Rig]:
-        for number in range(3):
-            write_run(status_dir, ("p", "g", "n", f"r{number}"), config={"a": {"b": 1}})
-        with Rig(proxy.url, status_dir, namespace) as rig:
-            rig.settle()
-            yield rig
-            proxy.set(Mode.PASS)
-            time.sleep(0.05)
-
-    def test_every_query(self, filled: Rig, proxy: Proxy, calling: Callable[..., Caller]) -> None:
-        caller = calling(proxy.url, namespace=filled.namespace, stale_if_error=60.0)
-        queries: list[Callable[[], Any]] = [
-            caller.list_all_jobs,
-            lambda: caller.list_all_jobs(project="p", status="running"),
-            lambda: caller.list_all_jobs(project="a/b"),
-            lambda: caller.page(limit=2).jobs,
-            lambda: caller.get_job("p", "g", "n", "r1"),
-            lambda: caller.get_job("p", "g", "n", "other"),
-            lambda: caller.get_job_runs("p", "g", "n"),
-            caller.list_projects,
-            caller.get_running_jobs,
-            caller.get_recent_jobs,
-            caller.get_dashboard_stats,
-            caller.counts,
-        ]
-        new = [query() for query in queries]
-        assert not caller.last_freshness.last_good
-        age = caller.last_freshness.age
-        proxy.set(Mode.CUT)
-        time.sleep(0.2)
-        for query, answer in zip(queries, new, strict=True):
-            assert query() == answer
-            fresh = caller.last_freshness
-            assert fresh.last_good
-            assert fresh.state is CacheState.DEGRADED
-            assert fresh.reason
-            assert age + 0.2 <= fresh.age < age + 10
-        assert caller.page(limit=2).freshness.last_good
-        listed = caller.list_all_jobs()
-        listed[0].config["a"]["b"] = 2
-        listed.clear()
-        assert [job.config for job in caller.list_all_jobs()] == [{"a": {"b": 1}}] * 3
-        others: list[Callable[[], Any]] = [
-            lambda: caller.list_all_jobs(limit=2),
-            lambda: caller.delete_job(*RUN),
-            lambda: caller.invalidate(*RUN),
-            caller.refresh,
-            caller.freshness,
-            caller.meta,
-        ]
-        for call in others:
-            with pytest.raises(CacheUnavailable):
-                call()
-
-    def test_off_by_default_and_bounded_in_age(
-        self, filled: Rig, proxy: Proxy, calling: Callable[..., Caller]
-    ) -> None:
-        off = calling(proxy.url, namespace=filled.namespace)
-        brief = calling(proxy.url, namespace=filled.namespace, stale_if_error=0.3)
-        for caller in (off, brief):
-            caller.counts()
-        proxy.set(Mode.CUT)
-        time.sleep(0.05)
-        with pytest.raises(CacheUnavailable):
-            off.counts()
-        brief.counts()
-        time.sleep(0.3)
-        with pytest.raises(CacheUnavailable):
-            brief.counts()
-
-    def test_not_what_this_process_deleted_nor_what_was_lost(
-        self, valkey: RunningServer, filled: Rig, proxy: Proxy, calling: Callable[..., Caller]
-    ) -> None:
-        caller = calling(proxy.url, namespace=filled.namespace, stale_if_error=60.0)
-        caller.list_all_jobs()
-        delete_run(filled.status_dir, RUN)
-        with filled.answering():
-            caller.delete_job(*RUN)
-        counted = caller.counts()
-        proxy.set(Mode.CUT)
-        time.sleep(0.05)
-        with pytest.raises(CacheUnavailable):
-            caller.list_all_jobs()
-        assert caller.counts() == counted
-        proxy.set(Mode.PASS)
-        time.sleep(0.05)
-        with valkey.client() as redis:
-            redis.delete(filled.refresher.keys.meta)
-        eventually_raises(caller.counts, CacheNotReady)
-        proxy.set(Mode.CUT)
-        time.sleep(0.05)
-        with pytest.raises(CacheUnavailable):
-            caller.counts()
-
-
-def eventually_raises(call: Callable[[], Any], error: type[Exception]) -> None:
-    ends = time.monotonic() + 3
-    while True:
-        try:
-            call()
-        except error:
-            return
-        except CacheUnavailable:
-            pass
-        assert time.monotonic() < ends
-        time.sleep(0.02)

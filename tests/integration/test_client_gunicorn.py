@@ -151,7 +151,9 @@ def assert_each_answers_right(running: Gunicorn, pool: ThreadPoolExecutor) -> se
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_preloaded_workers(kind: str, server: RunningServer, tmp_path: Path) -> None:
+def test_preloaded_workers_have_connections_of_their_own(
+    kind: str, server: RunningServer, tmp_path: Path
+) -> None:
     with gunicorn(kind, server, tmp_path) as running, ThreadPoolExecutor(AT_ONCE) as pool:
         workers = assert_each_answers_right(running, pool)
         assert workers == running.workers()

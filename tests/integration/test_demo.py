@@ -108,7 +108,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
             os.kill(pid, signal.SIGKILL)
 
 
-def test_it_shows_what_it_says_until_interrupted(start: Callable[..., Demo]) -> None:
+def test_demo_shows_what_it_says_until_interrupted(start: Callable[..., Demo]) -> None:
     demo = start("--jobs", "60")
     demo.read_until(r"^\d\d:\d\d:\d\d  \d+ jobs, \d+ running, 0 stale, generation \d+, scanned ")
     page = demo.found(r"page +(http\S+/)\n")
@@ -144,7 +144,7 @@ def test_it_shows_what_it_says_until_interrupted(start: Callable[..., Demo]) -> 
     demo.assert_nothing_left()
 
 
-def test_killed_it_leaves_nothing(start: Callable[..., Demo]) -> None:
+def test_demo_killed_leaves_nothing(start: Callable[..., Demo]) -> None:
     demo = start("--jobs", "20")
     demo.read_until("generation")
     await_(demo.is_whole, timeout=5)
@@ -153,7 +153,7 @@ def test_killed_it_leaves_nothing(start: Callable[..., Demo]) -> None:
     demo.assert_nothing_left(timeout=8)
 
 
-def test_terminated_at_any_moment_it_leaves_nothing(start: Callable[..., Demo]) -> None:
+def test_demo_terminated_at_any_moment_leaves_nothing(start: Callable[..., Demo]) -> None:
     for moment in (0.6, 1.0):
         demo = start("--jobs", "20")
         time.sleep(moment)
@@ -164,7 +164,7 @@ def test_terminated_at_any_moment_it_leaves_nothing(start: Callable[..., Demo]) 
         demo.assert_nothing_left(timeout=1)
 
 
-def test_it_ends_by_itself_and_takes_a_port(start: Callable[..., Demo]) -> None:
+def test_demo_ends_by_itself_and_takes_a_port(start: Callable[..., Demo]) -> None:
     port = free_port()
     demo = start("--jobs", "20", "--seconds", "0.5", "--port", str(port))
     said = demo.finish(timeout=20)
@@ -173,7 +173,7 @@ def test_it_ends_by_itself_and_takes_a_port(start: Callable[..., Demo]) -> None:
     demo.assert_nothing_left()
 
 
-def test_it_ends_when_nobody_reads_on(start: Callable[..., Demo]) -> None:
+def test_demo_ends_when_nobody_reads_on(start: Callable[..., Demo]) -> None:
     demo = start("--jobs", "20")
     demo.read_until("generation")
     assert demo.process.stdout is not None
@@ -184,7 +184,7 @@ def test_it_ends_when_nobody_reads_on(start: Callable[..., Demo]) -> None:
     demo.assert_nothing_left()
 
 
-def test_it_ends_when_gunicorn_does(start: Callable[..., Demo]) -> None:
+def test_demo_ends_when_gunicorn_does(start: Callable[..., Demo]) -> None:
     demo = start("--jobs", "20")
     demo.read_until("generation")
     gunicorn = [
@@ -199,7 +199,7 @@ def test_it_ends_when_gunicorn_does(start: Callable[..., Demo]) -> None:
     demo.assert_nothing_left(timeout=3)  # the workers notice within a second
 
 
-def test_a_port_in_use(start: Callable[..., Demo]) -> None:
+def test_demo_on_a_port_in_use_says_so(start: Callable[..., Demo]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         demo = start("--port", str(port))
@@ -208,7 +208,7 @@ def test_a_port_in_use(start: Callable[..., Demo]) -> None:
     demo.assert_nothing_left()
 
 
-def test_gunicorn_that_does_not_start(start: Callable[..., Demo]) -> None:
+def test_demo_whose_gunicorn_does_not_start_says_why(start: Callable[..., Demo]) -> None:
     demo = start("--jobs", "20", GUNICORN_CMD_ARGS="--nonsense")
     said = demo.finish(timeout=20)
     assert re.fullmatch(r"demo: gunicorn ended with code 2: .*--nonsense\n", said)
@@ -219,7 +219,9 @@ def test_gunicorn_that_does_not_start(start: Callable[..., Demo]) -> None:
 @pytest.mark.parametrize(
     "arguments", [("--jobs", "0"), ("--jobs", "many"), ("--seconds", "nan"), ("--seconds", "-1")]
 )
-def test_bad_arguments(start: Callable[..., Demo], arguments: tuple[str, str]) -> None:
+def test_demo_with_bad_arguments_is_one_line(
+    start: Callable[..., Demo], arguments: tuple[str, str]
+) -> None:
     demo = start(*arguments)
     said = demo.finish()
     assert demo.process.returncode == 2
@@ -227,7 +229,7 @@ def test_bad_arguments(start: Callable[..., Demo], arguments: tuple[str, str]) -
     demo.assert_nothing_left()
 
 
-def test_ports_beside_each_other(tmp_path: Path) -> None:
+def test_demo_takes_ports_beside_each_other(tmp_path: Path) -> None:
     """Two demonstrations at once take two ports."""
     settings = {"redis_url": "redis://localhost", "namespace": "demo", "port": None}
     with WebWorkers(tmp_path, **settings) as one, WebWorkers(tmp_path, **settings) as other:  # type: ignore[arg-type]

@@ -84,7 +84,7 @@ def test_validation_is_strict(documents: dict[str, Document]) -> None:
         validate({**documents["Deployment"], "replicas": 1})
 
 
-def test_no_credentials(rendered: str, container: Document) -> None:
+def test_manifests_hold_no_credentials(rendered: str, container: Document) -> None:
     assert not re.search(r"(rediss?|valkeys?|unix)://", rendered)
     (url,) = container["env"]
     assert url == {
@@ -108,7 +108,7 @@ def test_the_status_volume_is_read_only(
     }
 
 
-def test_least_privilege(pod: Document, container: Document) -> None:
+def test_pods_have_the_least_privilege(pod: Document, container: Document) -> None:
     assert pod["securityContext"] == {
         "runAsNonRoot": True,
         "seccompProfile": {"type": "RuntimeDefault"},
@@ -138,7 +138,9 @@ def test_settings_are_real_and_have_valid_values(
     assert pod["enableServiceLinks"] is False, "Services would inject JOBCACHE_* variables"
 
 
-def test_probes_and_rollout(documents: dict[str, Document], container: Document) -> None:
+def test_pods_have_probes_and_a_rollout(
+    documents: dict[str, Document], container: Document
+) -> None:
     assert "livenessProbe" not in container
     for probe in (container["startupProbe"], container["readinessProbe"]):
         assert probe["exec"]["command"] == ["jobcache-refresher", "check"]
@@ -195,7 +197,7 @@ def context() -> list[str]:
     return [source for *sources, _ in copies for source in sources]
 
 
-def test_hadolint() -> None:
+def test_dockerfile_passes_hadolint() -> None:
     command = [require("hadolint"), "--no-color", str(DEPLOY / "Dockerfile")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -20,7 +20,7 @@ from tests.servers import RunningServer, running_server
 from tests.trees import write_run
 
 
-def test_a_healthy_cache(valkey_rig: Rig) -> None:
+def test_doctor_of_a_healthy_cache_finds_nothing(valkey_rig: Rig) -> None:
     write_run(valkey_rig.status_dir, ("p", "g", "n", "r"))
     valkey_rig.refresh()
     target = ("--url", valkey_rig.url, "--namespace", valkey_rig.namespace)
@@ -31,7 +31,9 @@ def test_a_healthy_cache(valkey_rig: Rig) -> None:
     assert (document["healthy"], document["jobs"], document["findings"]) == (True, 1, [])
 
 
-def test_findings_and_no_refresher(valkey_rig: Rig, valkey: RunningServer) -> None:
+def test_doctor_tells_findings_and_that_no_refresher_leads(
+    valkey_rig: Rig, valkey: RunningServer
+) -> None:
     write_run(valkey_rig.status_dir, ("p", "g", "n\x1b[2J", "r"))
     valkey_rig.refresh()
     target = ("--url", valkey_rig.url, "--namespace", valkey_rig.namespace)
@@ -48,7 +50,7 @@ def test_findings_and_no_refresher(valkey_rig: Rig, valkey: RunningServer) -> No
     assert re.search(r"no refresher audited .* within 0\.1 s", waited.stderr)
 
 
-def test_each_step_has_the_whole_deadline(valkey_rig: Rig) -> None:
+def test_doctor_gives_each_step_the_whole_deadline(valkey_rig: Rig) -> None:
     for number in range(200):
         write_run(valkey_rig.status_dir, ("p", "g", "n", f"r{number}"))
     valkey_rig.refresh()
@@ -66,7 +68,7 @@ def test_each_step_has_the_whole_deadline(valkey_rig: Rig) -> None:
     assert (report.jobs, report.findings.total(), report.notes) == (200, 0, [])
 
 
-def test_a_terminal_is_told_how_far_it_is(valkey_rig: Rig) -> None:
+def test_doctor_tells_a_terminal_how_far_it_is(valkey_rig: Rig) -> None:
     write_run(valkey_rig.status_dir, ("p", "g", "n", "r"))
     valkey_rig.refresh()
     target = ("--url", valkey_rig.url, "--namespace", valkey_rig.namespace)
@@ -76,7 +78,9 @@ def test_a_terminal_is_told_how_far_it_is(valkey_rig: Rig) -> None:
     assert "1 jobs, " in shown.splitlines()[-1]
 
 
-def test_one_note_of_many_findings(valkey_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_after_many_findings_looks_at_no_job_more_closely(
+    valkey_rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(5):
         write_run(valkey_rig.status_dir, ("p", "g", "n", f"r{number}"))
     valkey_rig.refresh()
@@ -87,12 +91,14 @@ def test_one_note_of_many_findings(valkey_rig: Rig, monkeypatch: pytest.MonkeyPa
     assert report.notes == ["after 2 findings no job is looked at more closely"]
 
 
-def test_an_absent_cache(valkey: RunningServer, namespace: str) -> None:
+def test_doctor_of_an_absent_cache_says_so(valkey: RunningServer, namespace: str) -> None:
     result = run(JOBCACHE, "doctor", "--url", valkey.url, "--namespace", namespace)
     assert result.returncode == 4
 
 
-def test_repair(valkey: RunningServer, status_dir: Path, namespace: str) -> None:
+def test_doctor_repair_has_the_refresher_repair(
+    valkey: RunningServer, status_dir: Path, namespace: str
+) -> None:
     for number in range(5):
         write_run(status_dir, ("p", "g", "n", f"r{number}"))
     target = ("--url", valkey.url, "--namespace", namespace)

@@ -82,7 +82,7 @@ CHOOSERS: dict[str, Callable[[str | None], object]] = {
 
 @pytest.mark.parametrize("choose", CHOOSERS.values(), ids=CHOOSERS.keys())
 class TestTheRule:
-    def test_what_is_given_counts_first(
+    def test_namespace_that_is_given_counts_first(
         self, choose: Callable[[str | None], object], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv(VARIABLE, "variable")
@@ -90,7 +90,7 @@ class TestTheRule:
         assert choose("default") == "default"
         assert choose(None) == "variable"
 
-    def test_an_empty_variable_is_none(
+    def test_namespace_variable_that_is_empty_counts_as_none(
         self, choose: Callable[[str | None], object], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv(VARIABLE, "")
@@ -99,7 +99,7 @@ class TestTheRule:
         assert choose(None) == "default"
 
     @pytest.mark.parametrize("bad", ["a b", "-", "{x}", "a\n"])
-    def test_a_bad_one_is_named_with_where_it_came_from(
+    def test_namespace_that_is_bad_is_named_with_its_source(
         self, choose: Callable[[str | None], object], bad: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with pytest.raises(ConfigError) as refused:
@@ -112,7 +112,7 @@ class TestTheRule:
         assert str(refused.value).startswith(f"{VARIABLE}={bad!r}: ")
         assert choose("given") == "given"
 
-    def test_nothing_given_in_the_text_is_refused(
+    def test_namespace_of_empty_text_is_refused(
         self, choose: Callable[[str | None], object]
     ) -> None:
         with pytest.raises(ConfigError, match="namespace=''"):

@@ -26,7 +26,7 @@ from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.tree import Directory
 from tests.faults.faulty import FaultyTree, under
 from tests.harness import Rig
-from tests.integration.test_lifecycle import alive, free_port, metrics_at, wait_for
+from tests.integration.living import alive, free_port, metrics_at, wait_for
 from tests.programs import JOBCACHE, REFRESHER, environment, run
 from tests.servers import RunningServer
 from tests.trees import Names, write_run
@@ -177,7 +177,7 @@ def _run_another(server: RunningServer, status_dir: Path, namespace: str) -> Non
 
 
 class TestBound:
-    def test_three_polls_or_what_the_slowest_of_the_last_scans_allows(
+    def test_bound_is_three_polls_or_what_the_slowest_scan_allows(
         self, valkey_rig: Rig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def bound() -> float:
@@ -209,7 +209,7 @@ class TestBound:
             assert (meta["mode"], meta["poll_interval"]) == ("watchdog", "2")
             assert float(meta["overdue_after"]) == 6
 
-    def test_is_of_a_cache_that_is_published_from_memory_as_well(
+    def test_bound_is_told_when_published_from_memory(
         self, valkey: RunningServer, status_dir: Path, namespace: str
     ) -> None:
         write_run(status_dir, RUN)
@@ -224,7 +224,7 @@ class TestBound:
 
 
 class TestJudgement:
-    def test_goes_by_the_bound_that_the_refresher_wrote(self, valkey_rig: Rig) -> None:
+    def test_judgement_goes_by_the_bound_that_the_refresher_wrote(self, valkey_rig: Rig) -> None:
         valkey_rig.refresh()
         age_meta(valkey_rig, 25)
         assert not is_overdue(valkey_rig.cache.freshness())
@@ -234,14 +234,14 @@ class TestJudgement:
         age_meta(valkey_rig, 35, overdue_after="50")
         assert not is_overdue(valkey_rig.cache.freshness())
 
-    def test_stands_beside_the_reason_that_the_refresher_gave(self, valkey_rig: Rig) -> None:
+    def test_judgement_stands_beside_the_refreshers_reason(self, valkey_rig: Rig) -> None:
         valkey_rig.refresh()
         age_meta(valkey_rig, LONG_AGO, state="degraded", reason="a disk is on fire")
         reason = valkey_rig.cache.freshness().reason or ""
         assert reason.startswith("a disk is on fire; the last scan completed")
 
     @pytest.mark.parametrize("junk", [b"", b"soon", b"nan", b"inf", b"-1", b"0", b"\xff", b"1e999"])
-    def test_junk_is_not_judged(self, valkey_rig: Rig, junk: bytes) -> None:
+    def test_judgement_of_junk_is_none(self, valkey_rig: Rig, junk: bytes) -> None:
         valkey_rig.refresh()
         age_meta(valkey_rig, LONG_AGO, overdue_after=junk)
         assert not is_overdue(valkey_rig.cache.freshness())
@@ -249,13 +249,13 @@ class TestJudgement:
         assert is_overdue(valkey_rig.cache.freshness())
         valkey_rig.refresher.store.report({"scanned": "1", "total": "2"})
 
-    def test_a_cache_of_an_older_refresher_is_not_judged(self, valkey_rig: Rig) -> None:
+    def test_judgement_of_an_older_refresher_is_none(self, valkey_rig: Rig) -> None:
         valkey_rig.refresh()
         age_meta(valkey_rig, LONG_AGO)
         valkey_rig.refresher.server.ask(b"HDEL", valkey_rig.refresher.keys.meta, "overdue_after")
         assert not is_overdue(valkey_rig.cache.freshness())
 
-    def test_a_scan_that_shows_progress_in_time_is_slow(self, valkey_rig: Rig) -> None:
+    def test_judgement_of_a_scan_that_shows_progress_is_slow(self, valkey_rig: Rig) -> None:
         valkey_rig.refresh()
         age_meta(valkey_rig, 25)
         valkey_rig.refresher.store.report({"scanned": "1", "total": "2"})
@@ -266,7 +266,9 @@ class TestJudgement:
         valkey_rig.refresher.lease.release()
         assert is_overdue(valkey_rig.cache.freshness()), "nobody is there who could be slow"
 
-    def test_one_that_was_overdue_before_it_showed_any_stays_so(self, valkey_rig: Rig) -> None:
+    def test_judgement_of_a_scan_overdue_before_its_progress_stays_until_it_completes(
+        self, valkey_rig: Rig
+    ) -> None:
         valkey_rig.refresh()
         age_meta(valkey_rig, LONG_AGO)
         valkey_rig.refresher.store.report({"scanned": "1", "total": "2"})

@@ -40,7 +40,7 @@ from tests.volumes import Volumes, volumes
 __all__ = ["volumes"]
 
 NOWHERE = "redis://:secret@127.0.0.1:1"
-STAMP = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} "
+LOG_TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} "
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_once_scans_once(target: tuple[str, ...], meta: tuple[Redis, Keys]) -> N
     target = (*target, "--poll-interval", "5")  # so that programs may take a while to start
     result = run(REFRESHER, "once", *target)
     assert (result.returncode, result.stdout) == (0, "1 jobs\n")
-    assert re.search(rf"{STAMP}INFO +scan: 1 jobs in \d", result.stderr, re.MULTILINE)
+    assert re.search(rf"{LOG_TIME}INFO +scan: 1 jobs in \d", result.stderr, re.MULTILINE)
     assert meta[0].exists(meta[1].lease) == 0
     assert run(REFRESHER, "check", *target).returncode == 0
 
@@ -232,7 +232,7 @@ def test_a_signal_ends_run_and_gives_the_lease_back(
     client, keys = meta
     with started(REFRESHER, "run", *target) as process:
         logged = read_until(process.stderr, "first scan: 1 jobs in")
-        assert all(re.match(STAMP, line) for line in logged.splitlines())
+        assert all(re.match(LOG_TIME, line) for line in logged.splitlines())
         assert client.exists(keys.lease) == 1
         code, seconds, rest = stop(process, number)
     assert (code, "Traceback" in rest) == (0, False)

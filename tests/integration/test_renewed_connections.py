@@ -28,11 +28,9 @@ from jobcache_refresher.triggers.requests import RequestInbox
 from tests.faults.oracle.proxy import Proxy
 from tests.harness import Rig
 from tests.hostile import OK, after_handshake, hostile
-from tests.integration.test_client_failure import Caller, calling, kind
+from tests.integration.callers import Caller
 from tests.servers import RunningServer, running_server
 from tests.trees import Names, write_run
-
-__all__ = ["calling", "kind"]
 
 NAMESPACE = "renewed"
 RUN: Names = ("p", "g", "n", "r1")
@@ -108,7 +106,9 @@ def until(condition: Callable[[], Any], seconds: float = 15) -> None:
 
 
 class TestFailoverBehindOneAddress:
-    def test_a_write(self, pair: Pair, calling: Callable[..., Caller]) -> None:
+    def test_write_after_a_failover_goes_to_the_new_primary(
+        self, pair: Pair, calling: Callable[..., Caller]
+    ) -> None:
         caller = calling(pair.url, namespace=NAMESPACE, deadline=DEADLINE)
         assert caller.counts().total_jobs == 1
         pair.fail_over()
@@ -116,7 +116,7 @@ class TestFailoverBehindOneAddress:
         with pair.new.client() as client:
             assert client.xlen(Keys(NAMESPACE).requests) == 1
 
-    def test_a_read_where_the_old_one_gives_none(
+    def test_read_after_a_failover_goes_to_the_new_primary(
         self, pair: Pair, calling: Callable[..., Caller]
     ) -> None:
         caller = calling(pair.url, namespace=NAMESPACE, deadline=DEADLINE)
@@ -124,7 +124,9 @@ class TestFailoverBehindOneAddress:
         pair.fail_over(says="MASTERDOWN")
         assert caller.counts().total_jobs == 1
 
-    def test_a_server_that_loads_what_it_follows(self, calling: Callable[..., Caller]) -> None:
+    def test_connection_kept_to_a_server_that_loads_is_renewed(
+        self, calling: Callable[..., Caller]
+    ) -> None:
         with hostile(after_handshake(b"*0\r\n")) as server:
             caller = calling(server.url, deadline=DEADLINE)
             assert caller.meta() == {}
@@ -138,7 +140,7 @@ class TestFailoverBehindOneAddress:
             assert caller.meta() == {}
             assert server.accepted == 2
 
-    def test_an_old_server_says_it_in_the_words_of_a_script(
+    def test_readonly_error_in_the_words_of_a_script_is_understood(
         self, calling: Callable[..., Caller]
     ) -> None:
         said = b"-ERR Error running script (call to f_1): @user_script:1: -READONLY You can't\r\n"
@@ -150,7 +152,7 @@ class TestFailoverBehindOneAddress:
             )
             assert caller.meta() == {}
 
-    def test_the_other_connections_of_a_pool_go_as_well(self) -> None:
+    def test_failover_closes_the_other_connections_of_a_pool(self) -> None:
         """They may still read, from a server that is not in charge."""
         together = threading.Barrier(TOGETHER)
 
@@ -175,7 +177,7 @@ class TestFailoverBehindOneAddress:
             assert server.accepted == 2 * TOGETHER
             cache.close()
 
-    def test_the_refresher(self, pair: Pair, status_dir: Path) -> None:
+    def test_refresher_after_a_failover_goes_on(self, pair: Pair, status_dir: Path) -> None:
         settings: dict[str, Any] = {"relist_interval": 0.2, "lease_ttl": 1.0, "settle": 0.05}
         with Refresher(status_dir, "polling", 0.1, url=pair.url, namespace=NAMESPACE, **settings):
             pair.fail_over()
@@ -183,7 +185,7 @@ class TestFailoverBehindOneAddress:
             with JobCache(pair.new.url, namespace=NAMESPACE) as direct:
                 until(lambda: direct.get_job(*LATER) is not None)
 
-    def test_its_inbox(self, pair: Pair) -> None:
+    def test_requests_after_a_failover_are_read(self, pair: Pair) -> None:
         """Its read that waits is ended by the server that is demoted."""
         server, keys = Server(Endpoint.find(pair.url)), Keys(NAMESPACE)
         came = threading.Event()
@@ -200,7 +202,7 @@ class TestFailoverBehindOneAddress:
 
 
 class TestForgottenByTheNetwork:
-    def test_the_first_call_succeeds(
+    def test_call_on_a_forgotten_connection_succeeds(
         self, way: Proxy, idle: Callable[[], None], calling: Callable[..., Caller]
     ) -> None:
         caller = calling(way.url, namespace=NAMESPACE, deadline=DEADLINE)
@@ -210,7 +212,9 @@ class TestForgottenByTheNetwork:
             idle()
         caller.invalidate(*RUN)
 
-    def test_so_do_several_at_once(self, way: Proxy, idle: Callable[[], None]) -> None:
+    def test_calls_on_forgotten_connections_succeed_at_once(
+        self, way: Proxy, idle: Callable[[], None]
+    ) -> None:
         with (
             JobCache(way.url, namespace=NAMESPACE, deadline=DEADLINE) as cache,
             ThreadPoolExecutor(6) as pool,
@@ -221,7 +225,7 @@ class TestForgottenByTheNetwork:
                 way.forget()
                 idle()
 
-    def test_the_refresher_waits_for_no_time_out(
+    def test_refresher_on_a_forgotten_connection_waits_for_no_timeout(
         self, way: Proxy, idle: Callable[[], None]
     ) -> None:
         server = Server(Endpoint.find(way.url))
@@ -231,7 +235,7 @@ class TestForgottenByTheNetwork:
         assert server.ask(b"PING")
         server.close()
 
-    def test_a_connection_that_is_used_costs_no_more(
+    def test_connection_in_use_costs_no_more(
         self, monkeypatch: pytest.MonkeyPatch, calling: Callable[..., Caller]
     ) -> None:
         monkeypatch.setattr(attempt, "TRUSTED_FOR", 60.0)
@@ -242,7 +246,7 @@ class TestForgottenByTheNetwork:
             assert b"PING" not in server.asked
             assert server.accepted == 1
 
-    def test_one_that_was_idle_and_lives_is_kept(
+    def test_connection_that_was_idle_and_lives_is_kept(
         self, idle: Callable[[], None], calling: Callable[..., Caller]
     ) -> None:
         with hostile(after_handshake(b"*0\r\n")) as server:
@@ -253,7 +257,7 @@ class TestForgottenByTheNetwork:
             assert b"PING" not in server.asked
             assert server.accepted == 1
 
-    def test_one_that_was_idle_for_long_is_not_used(
+    def test_connection_that_was_idle_for_long_is_not_used(
         self, monkeypatch: pytest.MonkeyPatch, calling: Callable[..., Caller]
     ) -> None:
         for module in (pool_module, aiopool_module):

@@ -116,7 +116,7 @@ def _info(reply: object) -> str:
 
 class TestTls:
     @pytest.mark.parametrize("scheme", ["rediss", "valkeys", "rediss+cluster"])
-    def test_every_answer(
+    def test_tls_client_gets_every_answer(
         self, encrypted: Encrypted, status_dir: Path, namespace: str, scheme: str
     ) -> None:
         write_run(status_dir, RUN)
@@ -131,7 +131,7 @@ class TestTls:
 
             assert asyncio.run(ask()) == [RUN]
 
-    def test_sentinel_with_a_password_of_its_own(
+    def test_tls_sentinel_with_a_password_of_its_own_is_asked(
         self, authority: Authority, status_dir: Path, namespace: str
     ) -> None:
         write_run(status_dir, RUN)
@@ -166,7 +166,7 @@ class TestTls:
                 asyncio.run(ask("wr0ng"))
             assert "wr0ng" not in str(failed.value)
 
-    def test_refresher_and_programs(
+    def test_tls_refresher_and_programs_work(
         self, encrypted: Encrypted, status_dir: Path, namespace: str
     ) -> None:
         write_run(status_dir, RUN)
@@ -185,7 +185,7 @@ class TestTls:
         ],
         ids=["unknown authority", "another host's certificate", "no client certificate"],
     )
-    def test_who_is_not_trusted(
+    def test_tls_server_that_is_not_trusted_is_refused(
         self, encrypted: Encrypted, host: str, changes: dict[str, None], why: str | None
     ) -> None:
         url = encrypted.url(changes, host=host)
@@ -198,12 +198,12 @@ class TestTls:
         with pytest.raises(CacheUnavailable, match=why):
             asyncio.run(ask())
 
-    def test_no_tls(self, encrypted: Encrypted) -> None:
+    def test_tls_server_asked_without_tls_is_unavailable(self, encrypted: Encrypted) -> None:
         with pytest.raises(CacheUnavailable):
             JobCache(f"redis://{HOST}:{encrypted.port}").freshness()
 
     @pytest.mark.parametrize("name", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
-    def test_a_file_that_is_missing(self, encrypted: Encrypted, name: str) -> None:
+    def test_tls_file_that_is_missing_is_named(self, encrypted: Encrypted, name: str) -> None:
         absent = Path("/nonexistent/file.pem")
         for scheme in ("rediss", "rediss+cluster"):
             with pytest.raises(ConfigError) as refused:
@@ -247,7 +247,9 @@ def url_of(server: RunningServer, user: str = f"{USER}@") -> str:
 
 
 class TestPasswordFile:
-    def test_a_secret_that_is_rotated(self, locked: RunningServer, password_file: Path) -> None:
+    def test_password_file_that_is_rotated_is_read_anew(
+        self, locked: RunningServer, password_file: Path
+    ) -> None:
         cache = JobCache(url_of(locked), password_file=str(password_file))
         assert cache.freshness().state is CacheState.ABSENT
 
@@ -279,7 +281,7 @@ class TestPasswordFile:
         assert cache.freshness().state is CacheState.ABSENT
         cache.close()
 
-    def test_from_the_environment(
+    def test_password_file_may_come_from_the_environment(
         self, locked: RunningServer, password_file: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("JOBCACHE_REDIS_URL", url_of(locked))
@@ -304,13 +306,13 @@ class TestPasswordFile:
         cache.close()
 
     @pytest.mark.parametrize("content", [b"", b"\n"])
-    def test_an_empty_file(self, tmp_path: Path, content: bytes) -> None:
+    def test_password_file_that_is_empty_is_named(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "password"
         path.write_bytes(content)
         with pytest.raises(ConfigError, match=r"password_file='.*/password': the file is empty"):
             JobCache("redis://h", password_file=str(path))
 
-    def test_programs(
+    def test_password_file_serves_programs(
         self, locked: RunningServer, password_file: Path, status_dir: Path, namespace: str
     ) -> None:
         write_run(status_dir, RUN)
@@ -339,7 +341,7 @@ class TestPasswordFile:
             done = run(program, *command, env=variables)
             assert_one_line(done, name, PASSWORD_FILE_VARIABLE + missing, code=2)
 
-    def test_an_embedded_server_needs_none(
+    def test_password_file_is_not_asked_of_an_embedded_server(
         self, status_dir: Path, password_file: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The file in the environment is meant for the Redis of production."""

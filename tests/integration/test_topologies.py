@@ -31,6 +31,7 @@ from tests.trees import Names, write_run
 
 RUNS: list[Names] = [("p", "g", "n", "r1"), ("p", "g", "n", "r2"), ("q", "h", "n", "r1")]
 NEW: Names = ("p", "g", "n", "r3")
+QUIET = "quiet"
 RECOVERY = 15.0
 """Seconds; a failover itself takes two or three with these servers' settings."""
 BEGINNING = "0/0-0"
@@ -42,6 +43,20 @@ LONGEST = 2.5
 @pytest.fixture
 def sentinel() -> Iterator[SentinelSetup]:
     with sentinel_setup(password="s3cret") as setup:
+        yield setup
+
+
+@pytest.fixture(scope="module")
+def quiet_sentinel() -> Iterator[SentinelSetup]:
+    """One for tests that break nothing."""
+    with sentinel_setup(password="s3cret") as setup:
+        yield setup
+
+
+@pytest.fixture(scope="module")
+def quiet_cluster() -> Iterator[ClusterSetup]:
+    """One for tests that break nothing; its first node serves the namespace ``QUIET``."""
+    with cluster_setup(QUIET) as setup:
         yield setup
 
 
@@ -116,16 +131,20 @@ def assert_recovers(url: str, namespace: str, tree: Path, fail: Callable[[], Non
 
 
 class TestSentinel:
-    def test_every_call(self, sentinel: SentinelSetup, namespace: str, tree: Path) -> None:
-        assert_every_call(sentinel.url, namespace, tree)
-        shown = run(JOBCACHE, "--url", sentinel.url, "--namespace", namespace, "info")
+    def test_every_call_answers(
+        self, quiet_sentinel: SentinelSetup, namespace: str, tree: Path
+    ) -> None:
+        assert_every_call(quiet_sentinel.url, namespace, tree)
+        shown = run(JOBCACHE, "--url", quiet_sentinel.url, "--namespace", namespace, "info")
         assert shown.returncode == 0, shown
         assert "s3cret" not in shown.stdout
 
-    def test_a_primary_that_dies(self, sentinel: SentinelSetup, namespace: str, tree: Path) -> None:
+    def test_primary_that_dies_is_replaced(
+        self, sentinel: SentinelSetup, namespace: str, tree: Path
+    ) -> None:
         assert_recovers(sentinel.url, namespace, tree, sentinel.primary().kill)
 
-    def test_a_primary_that_hangs_and_comes_back(
+    def test_primary_that_hangs_and_comes_back_is_not_read_from(
         self, sentinel: SentinelSetup, namespace: str, tree: Path
     ) -> None:
         primary = sentinel.primary()
@@ -139,14 +158,16 @@ class TestSentinel:
                 assert cache.get_job(*NEW) is None  # deleted on the new primary only
                 time.sleep(0.05)
 
-    def test_a_failover_by_hand(self, sentinel: SentinelSetup, namespace: str, tree: Path) -> None:
+    def test_failover_by_hand_is_followed(
+        self, sentinel: SentinelSetup, namespace: str, tree: Path
+    ) -> None:
         def fail_over() -> None:
             with sentinel.sentinels[0].client() as client:
                 client.execute_command("SENTINEL FAILOVER", "jobs")
 
         assert_recovers(sentinel.url, namespace, tree, fail_over)
 
-    def test_sentinels_that_are_away(
+    def test_sentinels_that_are_away_are_passed_over(
         self, sentinel: SentinelSetup, namespace: str, tree: Path
     ) -> None:
         sentinel.sentinels[0].kill()
@@ -161,8 +182,8 @@ class TestSentinel:
         with pytest.raises(CacheUnavailable, match="no node found to talk to"):
             cache.list_all_jobs()
 
-    def test_an_unknown_service(self, sentinel: SentinelSetup) -> None:
-        cache = JobCache(sentinel.url.replace("/jobs", "/other"))
+    def test_unknown_service_is_named(self, quiet_sentinel: SentinelSetup) -> None:
+        cache = JobCache(quiet_sentinel.url.replace("/jobs", "/other"))
         with pytest.raises(CacheUnavailable, match="knows none"):
             cache.list_all_jobs()
 
@@ -185,26 +206,28 @@ class TestSentinel:
 
 
 class TestCluster:
-    def test_every_call(self, cluster: ClusterSetup, cluster_namespace: str, tree: Path) -> None:
-        assert_every_call(cluster.url, cluster_namespace, tree)
+    def test_every_call_answers(self, quiet_cluster: ClusterSetup, tree: Path) -> None:
+        assert_every_call(quiet_cluster.url, QUIET, tree)
 
-    def test_many_namespaces_spread(self, cluster: ClusterSetup, tree: Path) -> None:
+    def test_namespaces_are_spread_over_the_nodes(
+        self, quiet_cluster: ClusterSetup, tree: Path
+    ) -> None:
         for number in range(6):
-            with Rig(cluster.url, tree, f"spread-{number}") as rig:
+            with Rig(quiet_cluster.url, tree, f"spread-{number}") as rig:
                 rig.settle()
                 assert_agrees(rig)
         sizes = []
-        for node in cluster.primaries:
+        for node in quiet_cluster.primaries:
             with node.client() as client:
                 sizes.append(client.dbsize())
         assert all(sizes)
 
-    def test_a_primary_that_dies(
+    def test_primary_that_dies_is_replaced(
         self, cluster: ClusterSetup, cluster_namespace: str, tree: Path
     ) -> None:
         assert_recovers(cluster.url, cluster_namespace, tree, cluster.primaries[0].kill)
 
-    def test_a_seed_that_dies(
+    def test_seed_that_dies_is_not_needed(
         self, cluster: ClusterSetup, cluster_namespace: str, tree: Path
     ) -> None:
         """Its own slots are gone; the namespace lies in another's."""
@@ -213,7 +236,7 @@ class TestCluster:
         cluster.await_loss(cluster.primaries[1])
         assert_recovers(cluster.url, cluster_namespace, tree, lambda: None)
 
-    def test_a_cluster_that_is_down_for_a_while(
+    def test_cluster_that_is_down_for_a_while_comes_back(
         self, cluster: ClusterSetup, cluster_namespace: str, tree: Path
     ) -> None:
         """As it is, by default, while the slots of any node are not served."""
@@ -228,7 +251,7 @@ class TestCluster:
 
         assert_recovers(cluster.url, cluster_namespace, tree, fail)
 
-    def test_a_slot_that_moves(
+    def test_slot_that_moves_is_followed(
         self, cluster: ClusterSetup, cluster_namespace: str, tree: Path
     ) -> None:
         """While its keys are on two nodes no answer is given; never one with jobs missing."""
@@ -301,6 +324,6 @@ def _signal(node: Node, number: signal.Signals) -> None:
         ("http+cluster://h", "use a URL like"),
     ],
 )
-def test_bad_urls(url: str, why: str) -> None:
+def test_url_that_cannot_be_used_is_a_config_error(url: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         JobCache(url)

@@ -1,8 +1,7 @@
-"""The bench: its arithmetic with a clock of our own, and one small run from end to end."""
+"""The bench: its arithmetic, with a clock of the tests' own."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Callable
@@ -11,13 +10,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from redis import Redis
 
 from jobcache.schema.keys import KEY_TABLE
-from jobcache_refresher import EmbeddedServer
 from tests.bench import __main__ as bench
-from tests.bench import app, compare, encodings, plot, publish
-from tests.bench.bars import BARS, QUERIES, Bar
+from tests.bench import app, compare, plot, publish
+from tests.bench.bars import QUERIES, Bar
 from tests.bench.measure import (
     LEAST_ROUNDS,
     Timing,
@@ -26,10 +23,9 @@ from tests.bench.measure import (
     summarize,
     take_samples,
 )
-from tests.bench.peer import Peer, PeerError
 from tests.bench.report import quantity, times
 from tests.bench.rows import Row, timing_row
-from tests.bench.server import ServerView, kind_of, script_names
+from tests.bench.server import kind_of, script_names
 from tests.bench.synthetic import Population, busiest, made_up_jobs
 from tests.bench.tree import placeless
 
@@ -69,7 +65,7 @@ def test_quick_calls_are_repeated_within_a_sample(seconds: float, calls: int) ->
     assert calls_for_sample(seconds) == calls
 
 
-def test_median_and_95th_percentile() -> None:
+def test_summarize_gives_median_and_95th_percentile() -> None:
     assert summarize([float(n) for n in range(100, 0, -1)]) == Timing(50.5, 95.0, 100)
     assert summarize([7.0]) == Timing(7.0, 7.0, 1)
     with pytest.raises(ValueError, match="no samples"):
@@ -181,30 +177,6 @@ def test_scripts_are_known_by_name() -> None:
     assert {"page.lua", "apply.lua", "complete.lua"} <= set(script_names().values())
 
 
-def test_a_server_may_refuse_to_tell() -> None:
-    with EmbeddedServer() as embedded:
-        with Redis.from_url(embedded.url, protocol=2) as admin:
-            refused = ["-info", "-config", "-memory", "-slowlog"]
-            admin.execute_command("ACL", "SETUSER", "web", "on", ">pw", "~*", "+@all", *refused)
-            admin.set("x", 1)
-        url = embedded.url.replace("unix://", "unix://web:pw@")
-        with contextlib.closing(ServerView(url)) as server, server.slow_log():
-            assert server.version() == "unknown"
-            answers = [server.used_memory(), server.traffic(), server.slowest(), server.weigh(b"")]
-            assert answers == [None] * 4
-            assert (server.script_time(), server.key_name_bytes(b"", "x")) == (None, None)
-            with server.going_first() as is_first:
-                assert not is_first
-
-
-def test_what_a_peer_meets_reaches_its_parent() -> None:
-    with Peer("idle") as peer:
-        assert peer.ask("rss") > 1_000_000
-        with pytest.raises(PeerError, match="AttributeError"):
-            peer.ask("no_such_method")
-        assert peer.ask("cpu") > 0
-
-
 # Jobs that are made up
 
 
@@ -233,26 +205,6 @@ def test_a_job_may_beat_again() -> None:
     assert {name for name in first if first[name] != later[name]} == {
         *(b"last_heartbeat", b"heartbeat_at", b"fingerprint")
     }
-
-
-# Encodings
-
-
-def test_a_listpack_takes_less_than_a_hashtable() -> None:
-    population = Population(100, 100, 2)
-    limits = encodings.needed_limits(population)
-    assert limits["hash-max-listpack-value"] > 64, "else the defaults would do"
-    rows = [
-        encodings.measure_one(
-            population, "valkey-9", name, encodings.VARIANTS[name], limits, reads=3
-        )
-        for name in (encodings.DEFAULTS, "hashes as listpacks")
-    ]
-    assert [list(row.detail["encodings"]["job"]) for row in rows] == [["hashtable"], ["listpack"]]
-    table, packed = (row.detail["by_kind"]["job"] for row in rows)
-    assert packed < table
-    assert all(seconds > 0 for row in rows for seconds in row.detail["server_seconds"].values())
-    assert 50 < rows[0].detail["key_name"] < 200
 
 
 # The web application
@@ -325,43 +277,6 @@ def test_every_measured_table_is_shown_once() -> None:
         if name != "end"
     ]
     assert sorted(shown) == sorted(publish.TABLES)
-
-
-# From end to end
-
-
-@pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bench") / "result.json"
-    size = ["--jobs", str(JOBS), "--scans", "1", "--rounds", "3", "--poll-interval", "0.2"]
-    size += ["--app-seconds", "0.6", "--app-workers", "1", "--scale", "50", "100"]
-    size += ["--only", "tree", "app", "scale"]
-    assert bench.main([*size, "--json", str(path)]) == 0
-    return path
-
-
-@pytest.mark.timeout(300)  # all of it: on a busy machine that takes long
-def test_a_run_gives_every_row(result: Path) -> None:
-    content = json.loads(result.read_text())
-    rows = {row["name"]: row for row in content["rows"]}
-    assert content["jobs"] == JOBS
-    assert len(rows) == len(content["rows"])
-    assert rows.keys() >= BARS.keys()
-    assert content["scale"] == [50, 100]
-    unknown = {name for name, row in rows.items() if row["project"] is None}
-    assert all("longest command" in name for name in unknown), "a quick server logs none"
-    assert {row["section"] for row in content["rows"]} == {
-        *("start-up", "memory", "server", "steady", "queries", "traffic", "app", "scale")
-    }
-    assert rows["app: memory of all workers"]["baseline"] > 1_000_000
-    for name, bar in BARS.items():
-        assert rows[name]["bar"] == {"text": bar.text, "source": bar.source}
-        assert (rows[name]["met"] is None) == (rows[name]["project"] is None)
-        if bar.least_ratio is not None:
-            assert rows[name]["ratio"] > 0
-    assert not [
-        row for row in content["rows"] if "DIFFER" in row["note"] or "FAILED" in row["note"]
-    ]
 
 
 def write_result(path: Path, ratio: float, *, jobs: int = JOBS) -> Path:

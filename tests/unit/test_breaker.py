@@ -44,14 +44,14 @@ def is_open(breaker: Breaker) -> bool:
     return False
 
 
-def test_one_lost_connection_is_no_outage(breaker: Breaker) -> None:
+def test_breaker_after_one_lost_connection_stays_closed(breaker: Breaker) -> None:
     for _ in range(5):
         breaker.failed(breaker.enter(), "reset")
         assert not is_open(breaker)
         breaker.succeeded()
 
 
-def test_failures_in_a_row_open_it(breaker: Breaker, time: Time) -> None:
+def test_breaker_after_failures_in_a_row_opens(breaker: Breaker, time: Time) -> None:
     breaker.failed(breaker.enter(), "refused")
     time.now += 3
     breaker.failed(breaker.enter(), "still refused")
@@ -59,12 +59,12 @@ def test_failures_in_a_row_open_it(breaker: Breaker, time: Time) -> None:
         breaker.enter()
 
 
-def test_one_silence_opens_it(breaker: Breaker) -> None:
+def test_breaker_after_one_silence_opens(breaker: Breaker) -> None:
     breaker.failed(breaker.enter(), "hung", silently=True)
     assert is_open(breaker)
 
 
-def test_one_at_a_time_tries(breaker: Breaker, time: Time) -> None:
+def test_breaker_open_lets_one_call_at_a_time_try(breaker: Breaker, time: Time) -> None:
     breaker.failed(breaker.enter(), "hung", silently=True)
     time.now += FIRST_PAUSE_AFTER_WAITING
     ticket = breaker.enter()
@@ -80,7 +80,9 @@ def test_one_at_a_time_tries(breaker: Breaker, time: Time) -> None:
 
 
 @pytest.mark.parametrize("silently", [True, False])
-def test_pauses_grow_to_a_second_and_no_more(breaker: Breaker, time: Time, silently: bool) -> None:
+def test_breaker_pauses_grow_to_a_second_and_no_more(
+    breaker: Breaker, time: Time, silently: bool
+) -> None:
     for _ in range(2):
         breaker.failed(None, "away", silently=silently)
     pause = FIRST_PAUSE_AFTER_WAITING if silently else FIRST_PAUSE
@@ -93,14 +95,14 @@ def test_pauses_grow_to_a_second_and_no_more(breaker: Breaker, time: Time, silen
     assert pause == LONGEST_PAUSE
 
 
-def test_pauses_are_jittered(time: Time) -> None:
+def test_breaker_pauses_are_jittered(time: Time) -> None:
     early = Breaker(clock=time, jitter=lambda: 0.0)
     early.failed(early.enter(), "hung", silently=True)
     time.now += FIRST_PAUSE_AFTER_WAITING / 2
     assert not is_open(early)
 
 
-def test_who_tried_without_a_verdict_lets_another_try(breaker: Breaker, time: Time) -> None:
+def test_breaker_try_without_a_verdict_lets_another_try(breaker: Breaker, time: Time) -> None:
     """As one whose task was cancelled."""
     breaker.failed(breaker.enter(), "hung", silently=True)
     time.now += FIRST_PAUSE_AFTER_WAITING
@@ -108,9 +110,7 @@ def test_who_tried_without_a_verdict_lets_another_try(breaker: Breaker, time: Ti
     assert breaker.enter() is not None
 
 
-def test_those_who_were_under_way_neither_end_a_try_nor_prolong_the_pause(
-    breaker: Breaker, time: Time
-) -> None:
+def test_breaker_failure_of_a_call_under_way_changes_no_pause(breaker: Breaker, time: Time) -> None:
     early = [breaker.enter() for _ in range(3)]
     breaker.failed(early[0], "hung", silently=True)
     time.now += FIRST_PAUSE_AFTER_WAITING
@@ -121,7 +121,7 @@ def test_those_who_were_under_way_neither_end_a_try_nor_prolong_the_pause(
     breaker.recheck(trying)
 
 
-def test_an_answer_to_anybody_closes_it(breaker: Breaker) -> None:
+def test_breaker_after_any_answer_closes(breaker: Breaker) -> None:
     breaker.failed(None, "hung", silently=True)
     breaker.succeeded()
     assert not is_open(breaker)
@@ -129,14 +129,14 @@ def test_an_answer_to_anybody_closes_it(breaker: Breaker) -> None:
     assert not is_open(breaker)
 
 
-def test_one_that_never_opens(time: Time) -> None:
+def test_breaker_that_never_opens_lets_every_call_pass(time: Time) -> None:
     breaker = Breaker(opens=False, clock=time)
     for _ in range(5):
         breaker.failed(breaker.enter(), "hung", silently=True)
     assert not is_open(breaker)
 
 
-def test_of_many_threads_one_tries(breaker: Breaker, time: Time) -> None:
+def test_breaker_open_lets_one_of_many_threads_try(breaker: Breaker, time: Time) -> None:
     breaker.failed(None, "hung", silently=True)
     time.now += 10
     tickets: list[object | None] = []

@@ -26,13 +26,15 @@ URL = "redis://localhost:1/0"
         ("stale_if_error", math.inf),
     ],
 )
-def test_bad_settings(kind: type[Any], name: str, value: float) -> None:
+def test_client_setting_out_of_range_is_a_config_error(
+    kind: type[Any], name: str, value: float
+) -> None:
     with pytest.raises(ConfigError, match=f"{name}={value}"):
         kind(URL, **{name: value})
 
 
 @pytest.mark.parametrize("kind", [JobCache, AsyncJobCache])
-def test_the_url_may_tell_the_size_of_the_pool(kind: type[Any]) -> None:
+def test_pool_size_may_stand_in_the_url(kind: type[Any]) -> None:
     with pytest.raises(ConfigError, match="max_connections=0"):
         kind(f"{URL}?max_connections=0")
     kind(f"{URL}?max_connections=2&timeout=3&socket_timeout=1")

@@ -9,7 +9,6 @@ from typing import Any, cast
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from jobcache_refresher.publish import deleter as module
 from jobcache_refresher.publish.deleter import Deleter
 from jobcache_refresher.publish.store import Store
 
@@ -54,14 +53,13 @@ def woken() -> Woken:
 
 
 @pytest.fixture
-def deleter(store: Deletions, woken: Woken, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deleter]:
-    monkeypatch.setattr(module, "RETRY", 0.01)
-    made = Deleter(cast(Store, cast(Any, store)), woken)
+def deleter(store: Deletions, woken: Woken) -> Iterator[Deleter]:
+    made = Deleter(cast(Store, cast(Any, store)), woken, retry=0.01)
     yield made
     made.close()
 
 
-def test_what_was_applied_before_is_passed_over(
+def test_deleter_request_that_was_applied_before_is_passed_over(
     deleter: Deleter, store: Deletions, woken: Woken
 ) -> None:
     """The stream is read again from the last completed scan; a job that came back since must stay."""
@@ -75,7 +73,7 @@ def test_what_was_applied_before_is_passed_over(
     assert deleter.position == b"10-0"
 
 
-def test_a_deletion_that_redis_does_not_take_is_tried_again(
+def test_deleter_deletion_that_redis_does_not_take_is_tried_again(
     deleter: Deleter, store: Deletions, woken: Woken
 ) -> None:
     store.failures = 3
@@ -85,7 +83,7 @@ def test_a_deletion_that_redis_does_not_take_is_tried_again(
     assert store.done == [(ONE, b"1-0")]
 
 
-def test_what_was_deleted_is_told_once(deleter: Deleter, woken: Woken) -> None:
+def test_deleter_deletion_is_told_once(deleter: Deleter, woken: Woken) -> None:
     deleter.open(b"")
     deleter.ask(b"1-0", ONE)
     woken.wait()
@@ -93,7 +91,7 @@ def test_what_was_deleted_is_told_once(deleter: Deleter, woken: Woken) -> None:
     assert told == [(True, {ONE}), (False, frozenset())]
 
 
-def test_what_was_deleted_before_a_close_is_forgotten(
+def test_deleter_deletion_before_a_close_is_forgotten(
     deleter: Deleter, store: Deletions, woken: Woken
 ) -> None:
     """Another refresher led since: what it published counts."""
@@ -104,7 +102,7 @@ def test_what_was_deleted_before_a_close_is_forgotten(
     assert (deleter.has_news, deleter.take()) == (False, frozenset())
 
 
-def test_after_a_close_nothing_is_applied_until_it_is_opened_again(
+def test_deleter_after_a_close_applies_nothing_until_it_is_opened_again(
     deleter: Deleter, store: Deletions, woken: Woken
 ) -> None:
     store.failures = 1 << 30

@@ -51,11 +51,11 @@ def only(before: Fields | None, after: Fields | None) -> Operation:
 
 
 @pytest.mark.parametrize("fields", [RUNNING, WITHOUT_TAGS])
-def test_what_is_equal_needs_nothing(fields: Fields) -> None:
+def test_diff_of_equal_fields_is_empty(fields: Fields) -> None:
     assert not list(diff({PATH: Record(fields, b"7")}, [(PATH, dict(fields))], []))
 
 
-def test_what_is_gone_and_was_never_published_needs_nothing() -> None:
+def test_diff_of_a_missing_job_that_was_never_published_is_empty() -> None:
     assert not list(diff({}, [], [PATH]))
 
 
@@ -95,7 +95,7 @@ def test_what_is_gone_and_was_never_published_needs_nothing() -> None:
     ],
     ids=["new", "gone", "only the fingerprint", "heartbeat", "a field less", "another status"],
 )
-def test_an_operation(
+def test_diff_operation_says_what_changes(
     before: Fields | None,
     after: Fields | None,
     kind: ChangeKind,
@@ -131,7 +131,9 @@ STATES = st.none() | st.builds(
 
 
 @given(STATES, STATES)
-def test_the_indexes_hold_what_the_fields_say(before: Fields | None, after: Fields | None) -> None:
+def test_diff_applied_gives_the_index_entries_of_the_fields(
+    before: Fields | None, after: Fields | None
+) -> None:
     records = {} if before is None else {PATH: Record(before, b"7")}
     index = index_of(before or {})
     for operation in diff(records, [(PATH, after)] if after else [], [] if after else [PATH]):

@@ -50,13 +50,13 @@ class Recorded:
             self.is_closed = True
 
 
-def test_each_step_is_sent_what_came_of_it(driven: Drive) -> None:
+def test_drive_sends_each_step_what_came_of_it(driven: Drive) -> None:
     recorded = Recorded()
     assert driven(recorded.steps(), str.upper) == "answer"
     assert recorded.heard == ["A", "B"]
 
 
-def test_an_error_that_is_expected_is_thrown_into_the_generator(driven: Drive) -> None:
+def test_drive_expected_error_is_thrown_into_the_generator(driven: Drive) -> None:
     def do(step: str) -> str:
         if step == "a":
             raise ValueError("no a")
@@ -67,7 +67,7 @@ def test_an_error_that_is_expected_is_thrown_into_the_generator(driven: Drive) -
     assert recorded.heard == ["no a", "b"]
 
 
-def test_any_other_error_ends_the_generator_at_once(driven: Drive) -> None:
+def test_drive_any_other_error_ends_the_generator_at_once(driven: Drive) -> None:
     def do(step: str) -> str:
         raise KeyError(step)
 
@@ -79,7 +79,7 @@ def test_any_other_error_ends_the_generator_at_once(driven: Drive) -> None:
     assert recorded.heard == []
 
 
-def test_so_does_a_cancellation() -> None:
+def test_drive_async_cancellation_ends_the_generator_at_once() -> None:
     recorded = Recorded()
     steps = recorded.steps()
 

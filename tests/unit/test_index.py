@@ -30,7 +30,7 @@ def pattern(row: str) -> re.Pattern[str]:
 
 
 @given(NAMES, NAMES, NAMES, NAMES, st.sampled_from(JobStatus))
-def test_every_key_of_a_job_is_in_the_table_once(
+def test_key_of_every_index_entry_is_in_the_table_once(
     project: str, group: str, name: str, run_id: str, status: JobStatus
 ) -> None:
     job = JobId(project, group, name, run_id)
@@ -42,7 +42,9 @@ def test_every_key_of_a_job_is_in_the_table_once(
 
 
 @given(st.lists(st.tuples(NAMES, NAMES, NAMES, NAMES), min_size=2, max_size=2, unique=True))
-def test_no_name_reaches_into_another_key(names: list[tuple[str, str, str, str]]) -> None:
+def test_key_of_a_hostile_name_reaches_into_no_other(
+    names: list[tuple[str, str, str, str]],
+) -> None:
     """Two jobs share an index exactly if they share what it is of."""
     first, second = (JobId(*one) for one in names)
     shared = {
@@ -60,7 +62,7 @@ def test_no_name_reaches_into_another_key(names: list[tuple[str, str, str, str]]
 @pytest.mark.parametrize(
     ("project", "group", "status"), [*product([None, "p"], [None, "g"], [None, JobStatus.FAILED])]
 )
-def test_filters_name_indexes_that_jobs_stand_in_once(
+def test_filter_indexes_hold_each_matching_job_once(
     project: str | None, group: str | None, status: JobStatus | None
 ) -> None:
     for own in JobStatus:
@@ -70,7 +72,7 @@ def test_filters_name_indexes_that_jobs_stand_in_once(
         assert hits == (1 if status in {None, own} else 0)
 
 
-def test_only_running_jobs_are_indexed_by_heartbeat() -> None:
+def test_placements_by_heartbeat_are_of_running_jobs_only() -> None:
     job = JobId("p", "g", "n", "r")
     entries = {
         entry.key: entry.score
@@ -82,16 +84,16 @@ def test_only_running_jobs_are_indexed_by_heartbeat() -> None:
 
 
 @pytest.mark.parametrize("namespace", ["", "a b", "{x}", "a:b", "é", "x" * 65, "-a", "a\n", "*"])
-def test_odd_namespaces_are_refused(namespace: str) -> None:
+def test_namespace_with_odd_characters_is_refused(namespace: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"namespace={namespace!r}")):
         Keys(namespace)
 
 
-def test_one_namespace_is_one_slot() -> None:
+def test_namespace_is_one_slot_of_a_cluster() -> None:
     assert Keys("a.b-c_1").meta == b"jobcache:{a.b-c_1}:meta"
 
 
-def test_scripts_say_what_they_take() -> None:
+def test_script_header_says_its_keys_and_arguments() -> None:
     scripts = [
         *(read_script(name) for name in ("summary", "changes", "freshness")),
         *(read_jobs_script(name) for name in ("page", "job", "jobs", "running")),
@@ -108,7 +110,7 @@ def test_scripts_say_what_they_take() -> None:
         assert not re.search(r"'(KEYS|SCAN)'", script.source), script.name
 
 
-def test_scripts_name_only_fields_that_exist() -> None:
+def test_script_names_only_fields_that_exist() -> None:
     """Lua gives nil for a name that a table lacks."""
     source = read_script("freshness").source
     tables = dict(re.findall(r"(?m)^local ([A-Z]+) = \{(.*)\}$", source))

@@ -32,7 +32,7 @@ def job(**fields: object) -> JobMetadata:
     ]
     + [(360000, "100h 0m"), (-5, "0s")],
 )
-def test_durations(seconds: float, text: str) -> None:
+def test_format_duration_reads_as_people_say_it(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
 
@@ -50,14 +50,14 @@ def test_a_running_job_lasts_until_now() -> None:
 
 
 @pytest.mark.parametrize("start", ["", "yesterday"])
-def test_no_duration_without_a_start(start: str) -> None:
+def test_job_without_a_start_has_no_duration(start: str) -> None:
     assert (
         job(start_time=start, last_heartbeat="2026-02-01T12:34:56", status="failed").duration
         is None
     )
 
 
-def test_staleness_of_a_model_that_no_cache_answered_with() -> None:
+def test_job_of_no_answer_is_stale_by_this_clock() -> None:
     def beat(seconds: float) -> str:
         return (datetime.now() - timedelta(seconds=seconds)).isoformat()
 
@@ -75,7 +75,7 @@ def test_statuses_read_as_strings() -> None:
 
 
 @given(st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC)))
-def test_times_survive_being_scores(moment: datetime) -> None:
+def test_time_as_a_score_comes_back(moment: datetime) -> None:
     assert from_epoch(to_epoch(moment)) == moment
 
 
@@ -132,17 +132,17 @@ def test_parse_timestamp_of_a_number_heeds_no_zone(zone: str) -> None:
         ],
     ],
 )
-def test_unreadable_times(text: str) -> None:
+def test_parse_timestamp_of_an_unreadable_text_is_none(text: str) -> None:
     assert parse_timestamp(text, ZoneInfo("UTC")) is None
 
 
-def test_the_last_moment_there_is() -> None:
+def test_time_at_the_end_of_the_calendar_is_read() -> None:
     last = parse_timestamp("9999-12-31T23:59:59.999999", ZoneInfo("UTC"))
     assert from_epoch(to_epoch(last)) == last
 
 
 @pytest.mark.parametrize("text", ["9999-12-31T23:59:59.999999", "9999-12-31T00:00:00"])
-def test_the_last_day_is_read_in_the_zone_of_this_machine(text: str) -> None:
+def test_time_of_the_last_day_is_read_in_the_zone_of_this_machine(text: str) -> None:
     expected = datetime.fromisoformat(text).astimezone(UTC)
     assert read_timestamp(text) == [expected]
     assert parse_timestamp(text) == expected

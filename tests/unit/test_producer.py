@@ -160,11 +160,13 @@ def test_producer_shows_every_fate_and_stays_bounded(tmp_path: Path) -> None:
     silent: set[Path] = set()
     seen: set[Path] = set()
 
-    for second in range(400):
+    for second in range(200):
         producer.step(NOW + second)
         present = runs_below(tmp_path)
         seen.update(present)
         assert 8 <= len(present) <= 8 + 8 + 2
+        if second % 4:  # a run lasts longer, so every fourth second shows every fate
+            continue
         for run in present:
             content = metadata_of(run)
             statuses[content["status"]] += 1

@@ -32,7 +32,7 @@ class Recorder:
         self.closed = True
 
 
-def test_what_the_scan_says_is_shown_until_it_is_over() -> None:
+def test_progress_of_a_scan_is_shown_until_it_is_over() -> None:
     recorder = Recorder()
     with ScanProgress("scan", lambda _: recorder) as progress:
         progress(3, 10)
@@ -45,7 +45,7 @@ def test_what_the_scan_says_is_shown_until_it_is_over() -> None:
     assert recorder.shown[-1] == (3, 10)
 
 
-def test_the_scan_is_not_kept_waiting_by_the_display() -> None:
+def test_progress_display_does_not_hold_up_the_scan() -> None:
     recorder = Recorder()
     with ScanProgress("scan", lambda _: recorder) as progress:
         for done in range(100_000):
@@ -53,14 +53,14 @@ def test_the_scan_is_not_kept_waiting_by_the_display() -> None:
     assert len(recorder.shown) < 1000
 
 
-def test_a_failing_scan_takes_its_display_away() -> None:
+def test_progress_of_a_failing_scan_is_taken_away() -> None:
     recorder = Recorder()
     with pytest.raises(OSError), ScanProgress("scan", lambda _: recorder):
         raise OSError
     assert recorder.closed
 
 
-def test_log_lines_tell_counts(caplog: pytest.LogCaptureFixture) -> None:
+def test_progress_log_lines_tell_counts(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     lines = LogLines("first scan")
     lines.show(0, 0)
@@ -72,7 +72,7 @@ def test_log_lines_tell_counts(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def test_a_bar_is_for_terminals_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_bar_is_for_terminals_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     assert isinstance(display_on(StringIO(), "scan"), LogLines)
     master, slave = pty.openpty()

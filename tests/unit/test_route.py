@@ -1,4 +1,4 @@
-"""The search for the node to talk to."""
+"""The search for the node to connect to."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def search(route: Route, replies: dict[Address, Any]) -> tuple[list[Inquiry], Ad
         return asked, stop.value
 
 
-def test_who_answered_last_is_asked_first() -> None:
+def test_route_node_that_answered_last_is_asked_first() -> None:
     route = SentinelRoute([A, B, C], "jobs")
     asked, found = search(route, {C: [b"10.0.0.1", b"6379"]})
     assert found == ("10.0.0.1", 6379)
@@ -51,13 +51,13 @@ def test_who_answered_last_is_asked_first() -> None:
     assert [inquiry.address for inquiry in asked] == [C, A]
 
 
-def test_those_who_hang_leave_time_for_the_others() -> None:
+def test_route_node_that_hangs_leaves_time_for_the_others() -> None:
     asked, _ = search(SentinelRoute([A, B, C], "jobs"), {C: [b"h", b"1"]})
     assert sum(inquiry.seconds for inquiry in asked) < BUDGET * 1.6
     assert all(inquiry.seconds <= BUDGET / 2 for inquiry in asked)
 
 
-def test_nobody_knows() -> None:
+def test_route_that_nobody_knows_is_an_error_that_names_all() -> None:
     with pytest.raises(NoRouteError) as failed:
         search(SentinelRoute([A, B], "jobs"), {B: None})
     assert "a:1: refused" in str(failed.value)
@@ -70,7 +70,7 @@ SLOTS = [
 ]
 
 
-def test_the_slot_is_learned_from_whoever_does_not_serve_it() -> None:
+def test_route_slot_is_learned_from_a_node_that_does_not_serve_it() -> None:
     route = ClusterRoute([A])
     assert search(route, {A: SLOTS})[1] == A
     assert route.moved("99 10.0.0.1:1", A) == ("10.0.0.1", 1)
@@ -81,7 +81,7 @@ def test_the_slot_is_learned_from_whoever_does_not_serve_it() -> None:
     assert route.moved("100 fd00::1:6379", A) == ("fd00::1", 6379)
 
 
-def test_the_slot_is_given() -> None:
+def test_route_slot_is_that_of_the_namespace() -> None:
     assert search(ClusterRoute([A], 100), {A: SLOTS})[1] == ("a", 3)
     endpoint = Endpoint.find("redis+cluster://a:1,b", namespace="default")
     route = endpoint.route()
@@ -90,7 +90,7 @@ def test_the_slot_is_given() -> None:
     assert route.seeds == [A, ("b", 6379)]
 
 
-def test_nodes_of_the_cluster_are_learned() -> None:
+def test_route_nodes_of_the_cluster_are_learned() -> None:
     route = ClusterRoute([A])
     search(route, {A: SLOTS})
     assert route.seeds == [A, ("10.0.0.1", 1), ("10.0.0.2", 2), ("a", 3), ("a", 4), ("a", 5)]
@@ -100,7 +100,7 @@ def test_nodes_of_the_cluster_are_learned() -> None:
     assert route.seeds == [other, A, ("10.0.0.1", 1)]
 
 
-def test_a_slot_that_nobody_serves() -> None:
+def test_route_slot_that_nobody_serves_is_an_error() -> None:
     route = ClusterRoute([A])
     route.moved("7 10.0.0.1:1", A)
     with pytest.raises(NoRouteError, match="a:1 knows none"):

@@ -6,7 +6,6 @@ import pytest
 
 from jobcache.errors import CacheNotReady, CacheUnavailable, JobCacheError, SchemaMismatch
 from jobcache.models import CacheState, Freshness
-from jobcache.queries import stale_if_error
 from jobcache.queries.answer import ANSWER_OVERHEAD, Answer, AnswerMetadata
 from jobcache.queries.stale_if_error import MOST_ANSWERS, StaleIfError
 from jobcache.schema.job import AsOf
@@ -15,7 +14,7 @@ from tests.unit.test_breaker import Time
 AWAY = CacheUnavailable("away")
 
 
-class NewStamp:
+class NewMetadata:
     """Of an answer in some epoch, 2 s after a scan."""
 
     def __init__(self, epoch: bytes = b"1", reason: str | None = None) -> None:
@@ -35,7 +34,7 @@ class NewStamp:
 
 
 def answer(value: list[int], epoch: bytes = b"1", reason: str | None = None) -> Answer[list[int]]:
-    return Answer(lambda _: list(value), NewStamp(epoch, reason))
+    return Answer(lambda _: list(value), NewMetadata(epoch, reason))
 
 
 @pytest.fixture
@@ -48,7 +47,7 @@ def kept(time: Time) -> StaleIfError:
     return StaleIfError(30, clock=time)
 
 
-def test_an_answer_stands_in_and_says_so(kept: StaleIfError, time: Time) -> None:
+def test_stale_if_error_answer_stands_in_and_says_so(kept: StaleIfError, time: Time) -> None:
     kept.keep("q", answer([1, 2]), time.now)
     time.now += 10
     found = kept.stand_in("q", AWAY)
@@ -59,19 +58,25 @@ def test_an_answer_stands_in_and_says_so(kept: StaleIfError, time: Time) -> None
     assert (fresh.generation, fresh.epoch) == (7, "1")
 
 
-def test_an_answer_that_was_overdue_says_that_as_well(kept: StaleIfError, time: Time) -> None:
+def test_stale_if_error_answer_that_was_degraded_says_that_as_well(
+    kept: StaleIfError, time: Time
+) -> None:
     kept.keep("q", answer([1], reason="the last scan completed 75 s ago"), time.now)
     reason = kept.stand_in("q", AWAY).header.freshness.reason
     assert reason == "away; before that: the last scan completed 75 s ago"
 
 
-def test_what_a_caller_does_to_it_harms_nobody(kept: StaleIfError, time: Time) -> None:
+def test_stale_if_error_answer_that_a_caller_changes_stays_whole(
+    kept: StaleIfError, time: Time
+) -> None:
     kept.keep("q", answer([1]), time.now)
     kept.stand_in("q", AWAY).value.append(2)
     assert kept.stand_in("q", AWAY).value == [1]
 
 
-def test_not_one_that_is_too_old_nor_of_another_query(kept: StaleIfError, time: Time) -> None:
+def test_stale_if_error_answer_too_old_or_of_another_query_stays_out(
+    kept: StaleIfError, time: Time
+) -> None:
     kept.keep("q", answer([1]), time.now)
     time.now += 30
     assert kept.stand_in("q", AWAY).value == [1]
@@ -83,7 +88,7 @@ def test_not_one_that_is_too_old_nor_of_another_query(kept: StaleIfError, time: 
 
 
 @pytest.mark.parametrize("error", [CacheNotReady("building"), SchemaMismatch("other")])
-def test_none_once_the_cache_was_seen_to_be_without(
+def test_stale_if_error_after_a_cache_without_data_has_nothing(
     kept: StaleIfError, time: Time, error: JobCacheError
 ) -> None:
     kept.keep("q", answer([1]), time.now)
@@ -92,7 +97,7 @@ def test_none_once_the_cache_was_seen_to_be_without(
             kept.stand_in("q", then)
 
 
-def test_none_that_was_asked_for_before_something_was_forgotten(
+def test_stale_if_error_answer_asked_for_before_a_forget_is_discarded(
     kept: StaleIfError, time: Time
 ) -> None:
     """As a listing by one thread, while another deletes a job."""
@@ -105,14 +110,14 @@ def test_none_that_was_asked_for_before_something_was_forgotten(
     assert kept.find("q", "away") is not None
 
 
-def test_none_of_another_epoch(kept: StaleIfError, time: Time) -> None:
+def test_stale_if_error_answer_of_another_epoch_is_dropped(kept: StaleIfError, time: Time) -> None:
     kept.keep("q", answer([1]), time.now)
     kept.keep("other", answer([2], b"2"), time.now)
     assert kept.find("q", "away") is None
     assert kept.find("other", "away") is not None
 
 
-def test_bounded_in_answers_the_least_used_going_first(kept: StaleIfError, time: Time) -> None:
+def test_stale_if_error_drops_the_least_used_answer_first(kept: StaleIfError, time: Time) -> None:
     for number in range(MOST_ANSWERS):
         kept.keep(number, answer([number]), time.now)
     assert kept.find(0, "away") is not None
@@ -121,17 +126,17 @@ def test_bounded_in_answers_the_least_used_going_first(kept: StaleIfError, time:
     assert kept.find(1, "away") is None
 
 
-def test_bounded_in_bytes(kept: StaleIfError, time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stale_if_error, "MOST_BYTES", 3 * ANSWER_OVERHEAD)
+def test_stale_if_error_is_bounded_in_bytes(time: Time) -> None:
+    kept = StaleIfError(30, clock=time, most_bytes=3 * ANSWER_OVERHEAD)
     for number in range(4):
         kept.keep(number, answer([number]), time.now)
         kept.keep(number, answer([number]), time.now)
     assert [kept.find(number, "") is not None for number in range(4)] == [False, True, True, True]
-    monkeypatch.setattr(stale_if_error, "MOST_BYTES", ANSWER_OVERHEAD - 1)
-    kept.keep(3, answer([3]), time.now)
-    assert kept.find(3, "") is None
+    too_small = StaleIfError(30, clock=time, most_bytes=ANSWER_OVERHEAD - 1)
+    too_small.keep(3, answer([3]), time.now)
+    assert too_small.find(3, "") is None
 
 
-def test_a_stamp_is_a_stamp() -> None:
-    stamp: AnswerMetadata = NewStamp()
-    assert not stamp.freshness.last_good
+def test_stale_metadata_of_a_new_answer_is_not_last_good() -> None:
+    metadata: AnswerMetadata = NewMetadata()
+    assert not metadata.freshness.last_good

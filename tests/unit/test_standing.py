@@ -20,13 +20,13 @@ PATH = b"vision/ada/resnet/run-1"
 HASH = {b"status": b"running", b"started_at": b"100.0", b"heartbeat_at": b"200.0", REV: b"7"}
 
 
-def test_a_key_of_another_type_has_no_fields() -> None:
+def test_standing_of_a_key_of_another_type_has_no_fields() -> None:
     assert read_standing([WRONG_TYPE, None, [None, WRONG_TYPE, b"1.5"]]) == Standing(
         None, (None, None, 1.5)
     )
 
 
-def test_a_hash_has_the_fields_that_are_set() -> None:
+def test_standing_of_a_hash_has_the_fields_that_are_set() -> None:
     values = [HASH.get(name) for name in FIELDS]
     assert read_standing([values, None, []]) == Standing(HASH, ())
 
@@ -42,13 +42,13 @@ def test_a_hash_has_the_fields_that_are_set() -> None:
     ],
     ids=["no hash", "nothing", "no revision", "unknown status", "no number"],
 )
-def test_what_is_no_job_has_no_entries(fields: dict[bytes, bytes] | None) -> None:
+def test_standing_of_no_job_has_no_entries(fields: dict[bytes, bytes] | None) -> None:
     standing = Standing(fields, ())
     assert entries_of(PATH, standing) == []
     assert not is_right([], standing, standing)
 
 
-def test_right_is_an_unchanged_hash_with_its_entries() -> None:
+def test_standing_is_right_for_an_unchanged_hash_with_its_entries() -> None:
     before = Standing(HASH, ())
     entries = entries_of(PATH, before)
     scores = tuple(entry.score for entry in entries)
@@ -74,7 +74,9 @@ def test_right_is_an_unchanged_hash_with_its_entries() -> None:
         (None, 0),
     ],
 )
-def test_chips_count_from_a_heartbeat_on(fields: dict[bytes, bytes] | None, chips: int) -> None:
+def test_standing_chips_count_from_a_heartbeat_on(
+    fields: dict[bytes, bytes] | None, chips: int
+) -> None:
     assert chips_of(Standing(fields, ()), 200.0) == chips
 
 
@@ -92,5 +94,5 @@ def test_chips_count_from_a_heartbeat_on(fields: dict[bytes, bytes] | None, chip
         (b"\xff", None),
     ],
 )
-def test_the_key_table_knows_a_key(key: bytes, expected: str | None) -> None:
+def test_type_of_key_is_that_of_the_key_table(key: bytes, expected: str | None) -> None:
     assert type_of(key) == expected

@@ -32,8 +32,16 @@ MOST_RUNNING_READ = 100
 """Most of them that are read whole in that step."""
 
 
-def get_running_jobs(source: Source) -> Query[Answer[list[JobMetadata]]]:
-    """Running jobs with a fresh heartbeat, newest start first."""
+def get_running_jobs(
+    source: Source, most: int = MOST_RUNNING, most_read: int = MOST_RUNNING_READ
+) -> Query[Answer[list[JobMetadata]]]:
+    """Running jobs with a fresh heartbeat, newest start first.
+
+    Args:
+        source: where to read.
+        most: running jobs of which the step that finds them tells the revision.
+        most_read: how many of them are read whole in that step.
+    """
     keys, parsed = source.keys, source.parsed
     known = parsed.known_answer(names.RUNNING)
     baseline = NO_BASELINE if known is None else Baseline(known.epoch, known.generation)
@@ -43,8 +51,8 @@ def get_running_jobs(source: Source) -> Query[Answer[list[JobMetadata]]]:
             (keys.meta, keys.running),
             (
                 *baseline.arguments(whole=known is not None),
-                MOST_RUNNING,
-                MOST_RUNNING_READ,
+                most,
+                most_read,
                 keys.full(names.JOB_PREFIX),
             ),
         )

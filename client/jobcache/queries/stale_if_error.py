@@ -31,11 +31,15 @@ class StaleIfError:
     Args:
         most_age: seconds for which an answer may stand in for a new one.
         clock: seconds on a monotonic clock.
+        most_bytes: of all answers together, about; one that is larger is not kept.
     """
 
-    def __init__(self, most_age: float, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, most_age: float, clock: Clock = time.monotonic, most_bytes: int = MOST_BYTES
+    ) -> None:
         self._most_age = most_age
         self._clock = clock
+        self._most_bytes = most_bytes
         self._lock = threading.Lock()
         self._epoch = b""
         self._kept: dict[Hashable, _Kept] = {}
@@ -59,11 +63,11 @@ class StaleIfError:
                 self._clear()
                 self._epoch = answer.header.epoch
             self._drop(query)
-            if size > MOST_BYTES:
+            if size > self._most_bytes:
                 return
             self._kept[query] = _Kept(answer, asked, size)
             self._bytes += size
-            while len(self._kept) > MOST_ANSWERS or self._bytes > MOST_BYTES:
+            while len(self._kept) > MOST_ANSWERS or self._bytes > self._most_bytes:
                 self._drop(next(iter(self._kept)))
 
     def find(self, query: Hashable, why: str) -> Answer[Any] | None:

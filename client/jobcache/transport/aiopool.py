@@ -11,6 +11,7 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from jobcache.schema.scripts import Command
+from jobcache.times import Clock
 from jobcache.transport.attempt import (
     KEPT_FOR,
     LEAST_TIME,
@@ -27,9 +28,12 @@ FAREWELL = 0.2
 class AsyncPool:
     """As ``Pool``; a task that is cancelled leaves no connection behind on which a reply may still come."""
 
-    def __init__(self, make_connection: Callable[[], Any], size: int) -> None:
+    def __init__(
+        self, make_connection: Callable[[], Any], size: int, clock: Clock = time.monotonic
+    ) -> None:
         self.make_connection = make_connection
         self.size = size
+        self._clock = clock
         self._permits = asyncio.Semaphore(size)
         self._idle: list[tuple[Any, float]] = []
         self._busy: set[Any] = set()
@@ -50,7 +54,7 @@ class AsyncPool:
             return
         try:
             # A moment less, so that whoever waited has time for an exchange, or is told what it waited for.
-            async with asyncio.timeout(ends - time.monotonic() - LEAST_TIME):
+            async with asyncio.timeout(ends - self._clock() - LEAST_TIME):
                 await self._permits.acquire()
         except TimeoutError:
             raise PoolExhaustedError(self.size) from None
@@ -61,10 +65,10 @@ class AsyncPool:
         self._busy.add(connection)
         is_clean = False
         try:
-            for try_ends, retry in plan_tries(unused_for, time.monotonic(), ends):
+            for try_ends, retry in plan_tries(unused_for, self._clock(), ends):
                 connection.budget.ends = try_ends
                 try:
-                    async with asyncio.timeout(try_ends - time.monotonic()):
+                    async with asyncio.timeout(try_ends - self._clock()):
                         await connection.send_command(*command, check_health=False)
                         reply = await connection.read_response()
                 except ResponseError:
@@ -83,7 +87,7 @@ class AsyncPool:
         finally:
             self._busy.discard(connection)
             if is_clean and now == self._round:
-                self._idle.append((connection, time.monotonic()))
+                self._idle.append((connection, self._clock()))
             else:
                 abort(connection)
 
@@ -92,7 +96,7 @@ class AsyncPool:
         if not self._idle:
             return self.make_connection(), None
         connection, used_at = self._idle.pop()
-        unused_for = time.monotonic() - used_at
+        unused_for = self._clock() - used_at
         if unused_for <= KEPT_FOR:
             return connection, unused_for
         abort(connection)

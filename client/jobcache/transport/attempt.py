@@ -17,6 +17,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from jobcache.times import Clock
 from jobcache.transport.breaker import Breaker, OutageError
 
 
@@ -85,21 +86,29 @@ class Attempt:
 
     Args:
         breaker: what is known of the server.
-        patience: seconds. A timeout counts as a failure of the server only if the call waited at least this long; a
+        least_wait: seconds. A timeout counts as a failure of the server only if the call waited at least this long; a
             call whose time was nearly over waited less.
         drop: closes idle connections. If one got no answer, the others may get none either, and each would cost a
             deadline.
+        clock: seconds on a monotonic clock.
 
     Raises:
         OutageError: on entering, when the server is away.
     """
 
-    __slots__ = ("_asked_at", "_breaker", "_drop", "_patience", "_ticket")
+    __slots__ = ("_asked_at", "_breaker", "_clock", "_drop", "_least_wait", "_ticket")
 
-    def __init__(self, breaker: Breaker, patience: float, drop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        breaker: Breaker,
+        least_wait: float,
+        drop: Callable[[], None],
+        clock: Clock = time.monotonic,
+    ) -> None:
         self._breaker = breaker
-        self._patience = patience
+        self._least_wait = least_wait
         self._drop = drop
+        self._clock = clock
         self._ticket: object | None = None
         self._asked_at = 0.0
 
@@ -114,7 +123,7 @@ class Attempt:
             OutageError: the server was found to be away meanwhile.
         """
         self._breaker.recheck(self._ticket)
-        self._asked_at = time.monotonic()
+        self._asked_at = self._clock()
 
     def __exit__(
         self,
@@ -125,7 +134,7 @@ class Attempt:
         if error is None or isinstance(error, ANSWERS):
             self._breaker.succeeded()
         elif isinstance(error, _TIMEOUTS):
-            if time.monotonic() - self._asked_at < self._patience:
+            if self._clock() - self._asked_at < self._least_wait:
                 self._breaker.left(self._ticket)
             else:
                 self._breaker.failed(self._ticket, describe(error), silently=True)

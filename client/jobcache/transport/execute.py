@@ -165,7 +165,7 @@ class Executor:
                 self._has_read_only_scripts = False
 
     def _send(self, command: Command, ends: float, drop: Callable[[], None]) -> Execution[Any]:
-        with Attempt(self._breaker, self._deadline / 2, drop) as attempt:
+        with Attempt(self._breaker, self._deadline / 2, drop, self._clock) as attempt:
             reply = yield Exchange(command, ends, attempt.begin)
         if self._on_exchange is not None:
             self._on_exchange(command, reply)

@@ -12,6 +12,7 @@ from typing import Any, Self
 from redis.exceptions import ResponseError
 
 from jobcache.schema.scripts import Command
+from jobcache.times import Clock
 from jobcache.transport.attempt import (
     KEPT_FOR,
     LEAST_TIME,
@@ -26,11 +27,19 @@ class Pool:
 
     Whatever ends an exchange but its reply closes the connection, so that none is kept on which a reply may still
     come. For one process; another must not use it. Nothing is held while I/O is done, and nothing locks.
+
+    Args:
+        make_connection: makes one that is not connected yet.
+        size: most connections.
+        clock: seconds on a monotonic clock.
     """
 
-    def __init__(self, make_connection: Callable[[], Any], size: int) -> None:
+    def __init__(
+        self, make_connection: Callable[[], Any], size: int, clock: Clock = time.monotonic
+    ) -> None:
         self.make_connection = make_connection
         self.size = size
+        self.clock = clock
         self._permits: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(size):
             self._permits.put(None)
@@ -87,14 +96,14 @@ class Pool:
 
     def _acquire(self, ends: float) -> None:
         try:
-            self._permits.get(timeout=max(0.0, ends - time.monotonic() - LEAST_TIME))
+            self._permits.get(timeout=max(0.0, ends - self.clock() - LEAST_TIME))
         except queue.Empty:
             raise PoolExhaustedError(self.size) from None
 
     def _exchange(self, command: Command, ends: float) -> Any:
         now = self._round
         connection, unused_for = self._take()
-        tries = plan_tries(unused_for, time.monotonic(), ends)
+        tries = plan_tries(unused_for, self.clock(), ends)
         for connection.budget.ends, retry in tries:
             try:
                 connection.send_command(*command, check_health=False)
@@ -122,7 +131,7 @@ class Pool:
             connection, used_at = self._idle.pop()
         except IndexError:
             return self.make_connection(), None
-        unused_for = time.monotonic() - used_at
+        unused_for = self.clock() - used_at
         if unused_for <= KEPT_FOR:
             return connection, unused_for
         connection.disconnect()
@@ -130,7 +139,7 @@ class Pool:
         return self.make_connection(), None
 
     def _keep(self, connection: Any, since: int) -> None:
-        self._idle.append((connection, time.monotonic()))
+        self._idle.append((connection, self.clock()))
         if since != self._round:  # also when it was closed just now
             self._close_idle()
 
@@ -157,19 +166,19 @@ class Wire:
         """Replies that are still to come."""
 
     def __enter__(self) -> Self:
-        self._connection, self._round = self._pool.lend(time.monotonic() + self._seconds)
+        self._connection, self._round = self._pool.lend(self._pool.clock() + self._seconds)
         return self
 
     def send(self, commands: Sequence[Command]) -> None:
         """Send some commands."""
         connection = self._connection
-        connection.budget.ends = time.monotonic() + self._seconds
+        connection.budget.ends = self._pool.clock() + self._seconds
         connection.send_packed_command(connection.pack_commands(commands), check_health=False)
         self.under_way += len(commands)
 
     def receive(self) -> Any:
         """The next reply."""
-        self._connection.budget.ends = time.monotonic() + self._seconds
+        self._connection.budget.ends = self._pool.clock() + self._seconds
         try:
             reply = self._connection.read_response()
         except ResponseError:

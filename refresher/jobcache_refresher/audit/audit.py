@@ -253,7 +253,7 @@ class _Look:
         self.damage = Damage()
         self.records = records
         self.sizes = expected.sizes(records)
-        self._census = expected
+        self._expected = expected
         self._inspector = inspector
         self._suspects: set[bytes] = set()
         """Indexes of another size than they must be."""
@@ -266,7 +266,7 @@ class _Look:
             seen = self._inspector.inspect(indexes=some)
             self._judge_ending(seen)
             self._judge_beside(seen)
-            gone = self._census.share(self.records, seen.deleted)
+            gone = self._expected.share(self.records, seen.deleted)
             for index, size in zip(some, seen.sizes, strict=True):
                 self._judge_size(index, size, gone[index], bool(gone))
 
@@ -334,7 +334,7 @@ class _Look:
             damage.add_key(key, "of a wrong type, empty, or at its end")
         if seen.fresh_since is None or damage.chips:
             return
-        chips = self._census.chips(seen.fresh_since, seen.deleted)
+        chips = self._expected.chips(seen.fresh_since, seen.deleted)
         if seen.active_chips != chips:
             damage.chips = True
             damage.reasons.append(f"active_chips is {seen.active_chips}, not {chips}")

@@ -25,10 +25,12 @@ class Deleter:
     Args:
         store: what is published.
         wake: called, in the deleter's thread, when something was deleted.
+        retry: seconds after which a deletion that Redis did not take is tried again.
     """
 
-    def __init__(self, store: Store, wake: Callable[[], None]) -> None:
+    def __init__(self, store: Store, wake: Callable[[], None], retry: float = RETRY) -> None:
         self._store = store
+        self._retry = retry
         self._wake = wake
         self._lock = threading.Lock()
         self._deleted: set[bytes] = set()
@@ -102,7 +104,7 @@ class Deleter:
                     self.apply(*request)
                 except (FencedError, EpochError, RedisError, OSError) as error:
                     log.debug("a deletion waits: %s", str(error))
-                    stop.wait(RETRY)
+                    stop.wait(self._retry)
                 else:
                     self._wake()
                     break

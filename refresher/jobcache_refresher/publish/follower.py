@@ -49,10 +49,19 @@ class Follower:
         keys: of which namespace.
         listener: told of every record.
         clock: what time it is.
+        keys_per_step: jobs, or entries of the change feed, that one step of the server tells of.
     """
 
-    def __init__(self, server: Server, keys: Keys, listener: Listener, clock: Clock) -> None:
+    def __init__(
+        self,
+        server: Server,
+        keys: Keys,
+        listener: Listener,
+        clock: Clock,
+        keys_per_step: int = KEYS_PER_STEP,
+    ) -> None:
         self._listener = listener
+        self.keys_per_step = keys_per_step
         self._server = server
         self._keys = keys
         self._clock = clock
@@ -149,7 +158,7 @@ class Follower:
         epoch, *flat = self._server.run(
             plain_script("revisions"),
             (keys.meta, keys.jobs),
-            (self._next, self._next + KEYS_PER_STEP - 1, keys.full(names.JOB_PREFIX)),
+            (self._next, self._next + self.keys_per_step - 1, keys.full(names.JOB_PREFIX)),
         )
         if epoch != self._epoch:
             self.take()
@@ -163,13 +172,13 @@ class Follower:
                 if path not in known or known[path].revision != revision
             ]
         )
-        self._next += KEYS_PER_STEP
+        self._next += self.keys_per_step
         return paths or None
 
     def _read_feed(self) -> bool:
         """Read what the feed tells of; False when there is nothing."""
         entries = self._server.ask(
-            b"XRANGE", self._keys.changes, self._position, b"+", b"COUNT", KEYS_PER_STEP
+            b"XRANGE", self._keys.changes, self._position, b"+", b"COUNT", self.keys_per_step
         )
         if self._position != b"-":
             if not entries or entries[0][0] != self._position:

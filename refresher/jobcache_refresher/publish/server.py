@@ -63,7 +63,7 @@ class Server:
             except NoScriptError:
                 return self.ask(b"EVAL", script.source, *rest)
         except ResponseError as error:
-            raise _meaning(error, script) from None
+            raise meaning_of(error, script) from None
 
     def stream(
         self, script: Script, keys: Sequence[bytes], steps: Iterable[Args]
@@ -99,7 +99,7 @@ class Server:
         except NoScriptError:  # somebody made the server forget it
             return self.run(script, keys, args)
         except ResponseError as error:
-            raise _meaning(error, script) from None
+            raise meaning_of(error, script) from None
 
     def ask_all(self, commands: Sequence[Command]) -> list[Any]:
         """Send plain commands that only read, together; returns their replies.
@@ -124,7 +124,7 @@ class Server:
         self._pool.close()
 
 
-def _meaning(error: ResponseError, script: Script) -> Exception:
+def meaning_of(error: ResponseError, script: Script) -> Exception:
     """What an error that a script raised says."""
     message = str(error)
     code, _, why = message.partition(" ")

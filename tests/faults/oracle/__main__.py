@@ -102,8 +102,8 @@ def _line(result: Result) -> str:
     counts = Counter(result.counts)
     faults = sum(count for what, count in counts.items() if what.startswith("fault "))
     verdict = "FAILED" if result.violations else "ok"
-    settled = " ".join(f"{seconds:.1f}" for seconds in result.settled)
-    return f"seed {result.seed} on {result.kind}: {verdict}, {faults} faults, settled after {settled} s"
+    recovered_in = " ".join(f"{seconds:.1f}" for seconds in result.recovered_in)
+    return f"seed {result.seed} on {result.kind}: {verdict}, {faults} faults, recovered in {recovered_in} s"
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ class Injector:
         if fault.kind in LOSSES:
             world.lost(fault.kind)
         try:
-            mend, what = self._begin(fault)
+            end_fault, what = self._begin(fault)
         except (SkippedError, RedisError, OSError) as error:
             hindrance.over(KINDS[fault.kind].aftermath(world.timing))
             journal.note(f"fault {fault.kind} skipped: {error}")
@@ -104,7 +104,7 @@ class Injector:
         journal.count(f"fault {fault.kind}")
 
         def undo() -> None:
-            mend()
+            end_fault()
             if fault.kind in LOSSES:
                 world.lost(fault.kind)
             hindrance.over(KINDS[fault.kind].aftermath(world.timing))

@@ -139,7 +139,7 @@ class Producer(threading.Thread):
         if names := self._pick():
             self._world.tearing(names)
             self._journal.note(f"tear {_show(names)}")
-            self._write_slowly(names, lambda: self._world.mended(names))
+            self._write_slowly(names, lambda: self._world.repaired(names))
 
     def finish(self) -> None:
         if names := self._pick():
@@ -179,7 +179,7 @@ class Producer(threading.Thread):
     def _write(self, names: Names, raw: bytes) -> None:
         self._world.tearing(names)
         write_raw(run_dir(self._volume.status_dir, names), raw)
-        self._world.mended(names)
+        self._world.repaired(names)
 
     def _write_slowly(self, names: Names, done: Callable[[], None]) -> None:
         raw = self._document()

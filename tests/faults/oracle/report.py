@@ -38,12 +38,12 @@ def summary(results: Sequence[Result], took: float) -> str:
     counts: Counter[str] = Counter()
     for result in results:
         counts.update(result.counts)
-    settled = sorted(seconds for result in results for seconds in result.settled)
+    recovered_in = sorted(seconds for result in results for seconds in result.recovered_in)
     failed = [result.seed for result in results if result.violations]
     lines = [f"{what}: {count}" for what, count in sorted(counts.items())]
-    if settled:
+    if recovered_in:
         lines.append(
-            f"settled: median {settled[len(settled) // 2]:.2f} s, worst {settled[-1]:.2f} s"
+            f"recovered in: median {recovered_in[len(recovered_in) // 2]:.2f} s, worst {recovered_in[-1]:.2f} s"
         )
     lines.append(f"{len(results)} seeds in {took:.0f} s, failed: {failed or 'none'}")
     return "\n".join(lines)

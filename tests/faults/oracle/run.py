@@ -55,7 +55,7 @@ class Result:
     violations: list[str]
     events: list[str]
     counts: Counter[str]
-    settled: list[float] = field(default_factory=list)
+    recovered_in: list[float] = field(default_factory=list)
     """Seconds from the end of each round to a view that equals the tree."""
     logs: str = ""
     """What the refreshers said last."""
@@ -94,7 +94,7 @@ class Stage:
         rng = self._rng("setting")
         self._timing = Timing(watches=rng.random() < 0.2)
         self._directory = directory
-        self._settled: list[float] = []
+        self._recovered_in: list[float] = []
         world, journal = World(self._timing), Journal()
         self._volume = Volume(directory, marked=rng.random() < 0.5)
         self.place = Place(
@@ -209,9 +209,9 @@ class Stage:
                 return
             self._release_what_is_held()
             time.sleep(0.1)
-        self._settled.append(time.time() - quiet_since)
+        self._recovered_in.append(time.time() - quiet_since)
         self.place.world.agreed()
-        self.place.journal.note(f"the view equals the tree after {self._settled[-1]:.2f} s")
+        self.place.journal.note(f"the view equals the tree after {self._recovered_in[-1]:.2f} s")
 
     def _differences(self) -> list[str]:
         server = self.place.server
@@ -256,7 +256,7 @@ class Stage:
             journal.violations,
             journal.lines(),
             journal.counts,
-            self._settled,
+            self._recovered_in,
             "\n".join(logs),
         )
 

@@ -84,7 +84,7 @@ class World:
         with self._lock:
             self._jobs[names].torn_since = time.time()
 
-    def mended(self, names: Names) -> None:
+    def repaired(self, names: Names) -> None:
         """The rewrite ended."""
         with self._lock:
             standing = self._jobs.get(names)

@@ -42,7 +42,7 @@ def by_hand(records: Records) -> dict[bytes, int]:
 
 
 @given(CHANGES, CHANGES, st.floats(0, 100))
-def test_sizes_and_chips(
+def test_expected_sizes_kept_up_equal_a_count_of_everything(
     before: list[tuple[bytes, Fields | None]],
     after: list[tuple[bytes, Fields | None]],
     since: float,
@@ -66,7 +66,9 @@ def test_sizes_and_chips(
 
 
 @given(CHANGES, st.sets(PATHS))
-def test_the_share_of_some(changes: list[tuple[bytes, Fields | None]], some: set[bytes]) -> None:
+def test_expected_share_of_some_jobs_is_what_the_others_lack(
+    changes: list[tuple[bytes, Fields | None]], some: set[bytes]
+) -> None:
     """Without them, the indexes are as large as those of the others."""
     records: Records = {}
     for path, fields in changes:
