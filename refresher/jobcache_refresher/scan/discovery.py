@@ -218,9 +218,8 @@ class Discovery:
                     filesystem.suspect(directory.path, now)
             if missing := children.keys() - there:
                 self._miss(directory, missing)
-        for name in (
-            there
-        ):  # one by one, since a dictionary that is updated from another takes twice the memory
+        # One by one: a dictionary that is updated from another takes twice the memory.
+        for name in (*kept, *found):
             children[name] = 0
         worth = filesystem.times
         if directory.depth == NAME_DEPTH:
@@ -280,7 +279,10 @@ class Discovery:
             )
 
     def _filesystem(self, listing: Directory) -> Filesystem:
-        return self._filesystems.setdefault(listing.device, Filesystem())
+        known = self._filesystems.get(listing.device)
+        if known is None:
+            known = self._filesystems[listing.device] = Filesystem()
+        return known
 
     def _miss(self, directory: KnownDirectory, names: Set[bytes]) -> None:
         now = self._clock.monotonic()
