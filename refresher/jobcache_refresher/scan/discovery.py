@@ -119,10 +119,15 @@ class Discovery:
         """Whether a directory was listed whole in this scan, so that what it holds is there."""
         return self.snapshot.directories[path].listed_at >= self._began
 
-    def filesystem_of(self, run: KnownRun) -> Filesystem:
-        """The filesystem that a run lies on, as far as that is known."""
+    def filesystem_of(self, run: KnownRun) -> Filesystem | None:
+        """The filesystem that a run lies on; None if that is not known."""
         above = self.snapshot.directories.get(run.path.rpartition(b"/")[0])
-        return (above.filesystem if above else None) or Filesystem()
+        return above.filesystem if above else None
+
+    @property
+    def believes_inodes(self) -> bool:
+        """Whether inode numbers prove something on every filesystem of the tree."""
+        return all(one.inodes.prove for one in self._filesystems.values())
 
     def _look_at_root(self, scope: Scope) -> int:
         root = self.snapshot.directories[ROOT]
@@ -228,14 +233,16 @@ class Discovery:
                 self._miss(directory, missing)
             else:
                 directory.seen_at = self._began
-        children.update(dict.fromkeys(kept, 0))
-        children.update(dict.fromkeys(found, 0))
+        # One by one: a dictionary that is updated from another takes twice the memory.
+        for name in (*kept, *found):
+            children[name] = 0
         worth = filesystem.times
         if directory.depth == NAME_DEPTH:
             self._meet_runs(directory, found, filesystem)
         else:
             for name, child in found.items():
-                self._meet_directory(above + name, child, directory, is_news, filesystem)
+                path = join(directory.path, name)
+                self._meet_directory(path, child, directory, is_news, filesystem)
         if filesystem.times is not worth and filesystem.times is Times.WORTHLESS:
             self._note_worthless(directory, filesystem)
         directory.filesystem, directory.lost = filesystem, False
@@ -280,7 +287,10 @@ class Discovery:
         directory.listed_at = now
 
     def _filesystem(self, listing: Directory) -> Filesystem:
-        return self._filesystems.setdefault(listing.device, Filesystem())
+        known = self._filesystems.get(listing.device)
+        if known is None:
+            known = self._filesystems[listing.device] = Filesystem()
+        return known
 
     def _passed_over(self, directory: KnownDirectory, listing: Directory) -> dict[bytes, str]:
         def leads_away(name: bytes) -> bool:
@@ -334,25 +344,24 @@ class Discovery:
     ) -> None:
         self._listings += 1
         filesystem.meet_numbers(name.path, found)
-        changed = NEVER < name.listed_at < name.shown_at
+        changed = NEVER < name.listed_at < name.shown_at and len(found) <= FEW
+        above, numbered = join(name.path, b""), filesystem.entry_numbers.prove
         for run_id, child in found.items():
-            run = self._meet_run(join(name.path, run_id), child.inode, filesystem)
-            if changed and len(found) <= FEW:
+            run = self._meet_run(above + run_id, child.inode if numbered else -self._listings)
+            if changed:
                 run.look_at = NEVER
 
-    def _meet_run(self, path: bytes, inode: int, filesystem: Filesystem) -> KnownRun:
+    def _meet_run(self, path: bytes, number: int) -> KnownRun:
         run = self.snapshot.runs.get(path)
         if run is None:
             run = self.snapshot.runs[path] = KnownRun(path, self._clock.time())
-        if not filesystem.entry_numbers.prove:
-            # Nobody tells whether it is the same directory: what is held of it is opened anew by its path.
-            run.inode = -self._listings
-        elif run.inode != inode:
-            # Another directory under the same name: nothing that is known of its file holds.
-            if run.inode != 0:
+        if run.inode != number:
+            # Another directory under the same name: nothing that is known of its file holds. Where nobody tells whether
+            # it is another one, what is held of it is opened anew by its path.
+            if run.inode > 0 and number > 0:
                 run.racy, run.look_at = True, NEVER
                 self.renumbered.add(path)
-            run.inode = inode
+            run.inode = number
         return run
 
 

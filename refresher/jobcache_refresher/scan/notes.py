@@ -100,11 +100,11 @@ class RunNotes:
 
     def _doubt_numbers(self, run: KnownRun, fingerprint: Fingerprint) -> None:
         """A file was read again; if nothing but numbers changed, they may prove nothing."""
-        discovery = self._discovery
-        filesystem = discovery.filesystem_of(run)
-        is_same = fingerprint.matches(run.fingerprint, inodes=False)
-        if is_same and run.path in discovery.renumbered:
-            filesystem.entry_numbers.doubt()
-        if is_same and fingerprint != run.fingerprint:
-            filesystem.inodes.doubt()
-        discovery.renumbered.discard(run.path)
+        renumbered = self._discovery.renumbered
+        if fingerprint.matches(run.fingerprint, inodes=False):
+            filesystem = self._discovery.filesystem_of(run)
+            if filesystem is not None and run.path in renumbered:
+                filesystem.entry_numbers.doubt()
+            if filesystem is not None and fingerprint != run.fingerprint:
+                filesystem.inodes.doubt()
+        renumbered.discard(run.path)

@@ -43,6 +43,7 @@ def tick(times: tuple[int, int]) -> float:
     A filesystem that keeps whole seconds shows no fraction in any time; one that keeps every other second, such as FAT,
     shows even ones.
     """
-    if any(time % SECOND_NS for time in times):
+    mtime_ns, ctime_ns = times
+    if mtime_ns % SECOND_NS or ctime_ns % SECOND_NS:
         return 0.0
-    return 1.0 if any(time // SECOND_NS % 2 for time in times) else 2.0
+    return 1.0 if mtime_ns // SECOND_NS % 2 or ctime_ns // SECOND_NS % 2 else 2.0

@@ -289,15 +289,13 @@ class Scanner:
     ) -> list[KnownRun]:
         """Look at runs; returns those that were caught in the middle of being written."""
 
-        look = self._reader.examine
+        look, filesystem_of = self._reader.examine, self._discovery.filesystem_of
+        all_prove = self._discovery.believes_inodes
 
         def examine(run: KnownRun) -> Finding:
-            return look(
-                run,
-                forced=run.path in forced,
-                live=run.is_live(fresh_since),
-                inodes=self._discovery.filesystem_of(run).inodes.prove,
-            )
+            live = run.is_live(fresh_since)
+            inodes = all_prove or (where := filesystem_of(run)) is None or where.inodes.prove
+            return look(run, forced=run.path in forced, live=live, inodes=inodes)
 
         torn = []
         fresh: Readings = {}

@@ -330,7 +330,9 @@ def _child(entry: os.DirEntry[str], *, with_times: bool) -> Child:
         status = entry.stat(follow_symlinks=False)
     except OSError:
         return Child(entry.inode(), None)
-    return Child(status.st_ino, (status.st_mtime_ns, status.st_ctime_ns))
+    mtime_ns, ctime_ns = status.st_mtime_ns, status.st_ctime_ns
+    # Mostly they are equal, and then one number is kept.
+    return Child(status.st_ino, (mtime_ns, mtime_ns if mtime_ns == ctime_ns else ctime_ns))
 
 
 def _read(handle: int, size: int) -> bytes:
