@@ -1,442 +1,38 @@
-"""A refresher on a real JuiceFS mount, while producers write through another mount, and while the mounts fail."""
+"""A refresher on a real JuiceFS mount that fails, while producers write through another mount."""
 
 from __future__ import annotations
 
-import errno
-import json
-import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from jobcache import CacheState, Freshness, JobCache, JobMetadata
+from jobcache import CacheState, JobCache
 from jobcache.schema.keys import Keys
-from jobcache_refresher import Refresher
-from tests.juicefs import ATTRIBUTES_LAST, JuiceFS, JuiceFSError, Mount, running_juicefs
-from tests.servers import RunningServer
-from tests.trees import Names, delete_run, metadata, run_dir, write_run
-
-INTERVAL = 0.5
-"""Seconds between two polls."""
-RELIST = 3.0
-"""Seconds within which a new run is found anywhere."""
-SLACK = 1.5
-"""Seconds beyond an interval by which a change shows: the attribute cache and the work of a poll."""
-DELETED_WITHIN = 2 * INTERVAL + ATTRIBUTES_LAST + SLACK
-SETTLED = 3.0
-"""Seconds after a change when no directory or file is looked at just because it changed lately."""
-LONG = 15.0
-"""Seconds for what has no promised time."""
-CLOSES_WITHIN = 5.0
-"""Seconds that a refresher may take to stop, whatever the filesystem does."""
-LOOK_EVERY = 0.02
-
-
-@pytest.fixture(scope="module")
-def mounts() -> Iterator[JuiceFS]:
-    """A volume, mounted twice: skips where JuiceFS does not run, and fails there in CI."""
-    with _juicefs_or_skip() as volume:
-        yield volume
-
-
-@contextmanager
-def _juicefs_or_skip() -> Iterator[JuiceFS]:
-    running = running_juicefs()
-    try:
-        volume = running.__enter__()
-    except JuiceFSError as error:
-        if os.environ.get("CI"):
-            pytest.fail(f"JuiceFS does not run here: {error}")
-        pytest.skip(f"JuiceFS does not run here: {error}")
-    try:
-        yield volume
-    finally:
-        running.__exit__(None, None, None)
-
-
-@pytest.fixture
-def volume(mounts: JuiceFS) -> Iterator[JuiceFS]:
-    """The volume with both mounts up, whatever the test before did."""
-    yield mounts
-    mounts.thaw()
-    if not mounts.refresher.is_up:
-        mounts.remount(mounts.refresher)
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """One status directory, as the two hosts see it, and the namespace that it is cached in."""
-
-    producer: Path
-    refresher: Path
-    url: str
-    namespace: str
-
-    @contextmanager
-    def refreshed(self, **settings: Any) -> Iterator[JobCache]:
-        """Run a refresher on it, and give a client. Ends within `CLOSES_WITHIN`, or fails."""
-        options = {"poll_interval": INTERVAL, "relist_interval": RELIST, **settings}
-        refresher = Refresher(
-            self.refresher, url=self.url, namespace=self.namespace, **options
-        ).open()
-        try:
-            with JobCache(self.url, namespace=self.namespace) as cache:
-                yield cache
-        finally:
-            began = time.monotonic()
-            refresher.close()
-            took = time.monotonic() - began
-        assert took < CLOSES_WITHIN
-
-
-@pytest.fixture
-def site(volume: JuiceFS, valkey: RunningServer, namespace: str) -> Site:
-    """An empty status directory of its own."""
-    name = f"status-{uuid4().hex[:8]}"
-    (volume.producer.path / name).mkdir()
-    return Site(volume.producer.path / name, volume.refresher.path / name, valkey.url, namespace)
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What a client was told at one moment."""
-
-    at: float
-    """Monotonic time from before the question."""
-    jobs: dict[Names, JobMetadata]
-    freshness: Freshness
-
-
-class Watch:
-    """Asks for every job all the while, as a worker of its own would, and keeps the answers."""
-
-    def __init__(self, site: Site) -> None:
-        self.samples: list[Sample] = []
-        self._site = site
-        self._stop = threading.Event()
-        self._failures: list[Exception] = []
-        self._thread = threading.Thread(target=self._work, name="watch")
-
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        if not failure[0]:
-            assert not self._failures, self._failures
-            assert self.samples
-
-    def always_showed(self, expected: Sequence[Names], *, until: float = float("inf")) -> None:
-        """No job was ever missing from an answer to a question asked before `until` (monotonic time)."""
-        for sample in self.samples:
-            if sample.at < until:
-                missing = [names for names in expected if names not in sample.jobs]
-                assert not missing, (len(self.samples), sample.freshness, missing)
-
-    def _work(self) -> None:
-        with JobCache(self._site.url, namespace=self._site.namespace) as cache:
-            while not self._stop.is_set():
-                at = time.monotonic()
-                try:
-                    jobs = _by_names(cache.list_all_jobs(limit=None))
-                    self.samples.append(Sample(at, jobs, cache.freshness()))
-                except Exception as error:
-                    self._failures.append(error)
-                    return
-                self._stop.wait(LOOK_EVERY)
-
-
-def _by_names(jobs: Sequence[JobMetadata]) -> dict[Names, JobMetadata]:
-    return {(job.project, job.group, job.name, job.run_id): job for job in jobs}
-
-
-def descriptors_on(device: int | None = None, *, dead: bool = False) -> list[str]:
-    """What this process holds open on a device, or on mounts whose daemon is dead."""
-    held = []
-    for entry in os.scandir("/proc/self/fd"):
-        try:
-            on_it = os.fstat(int(entry.name)).st_dev == device
-        except OSError as error:
-            on_it = dead and error.errno == errno.ENOTCONN
-        if on_it:
-            held.append(os.readlink(entry.path))
-    return held
-
-
-def seconds_until(
-    condition: Callable[[], bool], *, within: float, but: Callable[[], object] = lambda: None
-) -> float:
-    """How long it took for a condition to hold; fails with what `but` says if it took too long."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < within, but()
-        time.sleep(LOOK_EVERY)
-    return time.monotonic() - began
-
-
-def await_state(cache: JobCache, state: CacheState, *, within: float = LONG) -> Freshness:
-    seconds_until(lambda: cache.freshness().state is state, within=within, but=cache.freshness)
-    return cache.freshness()
-
-
-def some_runs(count: int, project: str = "p") -> list[Names]:
-    return [(project, "g", f"n{number % 5}", f"r{number:03d}") for number in range(count)]
-
-
-def write_all(site: Site, runs: Sequence[Names], **changes: Any) -> None:
-    for names in runs:
-        write_run(site.producer, names, **changes)
-
-
-def await_heartbeat(
-    cache: JobCache, names: Names, heartbeat: str, *, within: float = LONG
-) -> float:
-    """How long it took for a job to show a heartbeat."""
-    return seconds_until(
-        lambda: _heartbeat(cache, names) == heartbeat,
-        within=within,
-        but=lambda: (names, cache.meta()),
-    )
-
-
-def _heartbeat(cache: JobCache, names: Names) -> str | None:
-    job = cache.get_job(*names)
-    return job.last_heartbeat if job else None
-
-
-def beat(site: Site, names: Names, **changes: Any) -> str:
-    """Write a run anew; returns the heartbeat that it has now."""
-    now = datetime.now().isoformat()
-    write_run(site.producer, names, last_heartbeat=now, **changes)
-    return now
-
-
-def shows(cache: JobCache, names: Names) -> bool:
-    return cache.get_job(*names) is not None
-
-
-# Two healthy mounts
-
-
-def test_a_heartbeat_shows_within_an_interval(site: Site) -> None:
-    runs = some_runs(20)
-    write_all(site, runs)
-    with site.refreshed() as cache, ThreadPoolExecutor() as pool:
-        time.sleep(SETTLED)
-        shown = []
-        # At every phase of the poll and of the attribute cache.
-        for names in runs[:16]:
-            time.sleep(0.13)
-            shown.append(pool.submit(await_heartbeat, cache, names, beat(site, names)))
-    latencies = sorted(future.result() for future in shown)
-    assert latencies[-1] <= INTERVAL + SLACK, latencies
-
-
-def test_the_end_of_a_run_shows_within_an_interval(site: Site) -> None:
-    names = some_runs(1)[0]
-    write_all(site, [names])
-    with site.refreshed() as cache:
-        beat(site, names, status="completed")
-        seconds_until(
-            lambda: getattr(cache.get_job(*names), "status", None) == "completed",
-            within=INTERVAL + SLACK,
-        )
-
-
-def test_a_new_run_shows_within_a_poll_in_an_active_group(site: Site) -> None:
-    live = some_runs(3)
-    write_all(site, live)
-    with site.refreshed(relist_interval=60.0) as cache:
-        time.sleep(SETTLED)
-        for names in [("p", "g", "n0", "new"), ("p", "g", "other", "new")]:
-            write_run(site.producer, names)
-            seconds_until(
-                lambda: shows(cache, names),  # noqa: B023
-                within=INTERVAL + SLACK,
-                but=lambda: names,  # noqa: B023
-            )
-
-
-def test_a_new_run_shows_within_a_relist_anywhere(site: Site) -> None:
-    ended = some_runs(5)
-    write_all(site, ended, status="completed")
-    news: list[Names] = [
-        ("new project", "g", "n", "r"),
-        ("p", "new group", "n", "r"),
-        ("p", "g", "new name", "r"),
-        ("p", "g", "n0", "new run"),
-    ]
-    with site.refreshed() as cache:
-        time.sleep(SETTLED)
-        for names in news:
-            write_run(site.producer, names)
-            seconds_until(
-                lambda: shows(cache, names),  # noqa: B023
-                within=RELIST + INTERVAL + SLACK,
-                but=lambda: names,  # noqa: B023
-            )
-
-
-def test_a_deleted_run_goes_within_two_polls_and_never_before(site: Site) -> None:
-    runs = some_runs(10)
-    write_all(site, runs)
-    one, name_of_all = runs[0], runs[1][:3]
-    with site.refreshed() as cache, Watch(site) as watch:
-        time.sleep(2 * INTERVAL)
-        first = time.monotonic()
-        delete_run(site.producer, one)
-        seconds_until(lambda: not shows(cache, one), within=DELETED_WITHIN)
-        second = time.monotonic()
-        shutil.rmtree(run_dir(site.producer, runs[1]).parent)
-        seconds_until(lambda: not cache.get_job_runs(*name_of_all), within=DELETED_WITHIN + RELIST)
-        time.sleep(2 * INTERVAL)
-    watch.always_showed(runs, until=first)
-    watch.always_showed(runs[1:], until=second)
-    watch.always_showed([names for names in runs[1:] if names[:3] != name_of_all])
-
-
-@pytest.mark.parametrize(
-    ("source", "target"), [("p", "renamed"), ("p/g", "q/moved"), ("p/g/n1", "q/g/moved")]
+from tests.faults.mounted import (
+    CLOSES_WITHIN,
+    INTERVAL,
+    RELIST,
+    SLACK,
+    Site,
+    Watch,
+    await_heartbeat,
+    await_state,
+    beat,
+    descriptors_on,
+    seconds_until,
+    shows,
+    some_runs,
+    write_all,
 )
-def test_a_directory_renamed_on_another_host_moves_its_jobs_without_a_hold(
-    site: Site, source: str, target: str
-) -> None:
-    runs = some_runs(30)
-    write_all(site, runs)
-    write_all(site, some_runs(10, "q"), status="completed")
-    leaving = [names for names in runs if "/".join(names).startswith(f"{source}/")]
-    # Fewer than what is moved.
-    with site.refreshed(hold_minimum=3, hold_fraction=0.01) as cache, Watch(site) as watch:
-        time.sleep(SETTLED)
-        (site.producer / source).rename(site.producer / target)
-        seconds_until(
-            lambda: not any(shows(cache, names) for names in leaving),
-            within=DELETED_WITHIN + 2 * RELIST,
-            but=cache.meta,
-        )
-        assert cache.counts().total_jobs == 40
-        assert cache.freshness().state is CacheState.READY
-    assert {len(sample.jobs) for sample in watch.samples} <= set(range(40, 41 + len(leaving)))
-
-
-def test_a_run_replaced_by_rename_is_the_new_one(site: Site) -> None:
-    # The old file stays in JuiceFS's trash, where a descriptor of it shows the same time, size and link count.
-    runs = some_runs(3)
-    write_all(site, runs)
-    with site.refreshed() as cache:
-        time.sleep(SETTLED)
-        for names in runs:
-            now = datetime.now().isoformat()
-            scratch = run_dir(site.producer, names) / "scratch"
-            scratch.write_text(json.dumps(metadata(last_heartbeat=now), indent=2))
-            scratch.rename(scratch.with_name("metadata.json"))
-            await_heartbeat(cache, names, now, within=INTERVAL + SLACK)
-
-
-def test_a_run_deleted_and_made_again_is_the_new_one(site: Site) -> None:
-    runs = some_runs(2)
-    write_all(site, runs)
-    with site.refreshed() as cache:
-        time.sleep(SETTLED)
-        for names in runs:
-            delete_run(site.producer, names)
-            await_heartbeat(cache, names, beat(site, names), within=DELETED_WITHIN)
-        time.sleep(SETTLED)
-        # Descriptors of the old files must not answer for the new ones.
-        for names in runs:
-            await_heartbeat(cache, names, beat(site, names), within=INTERVAL + SLACK)
-
-
-def test_both_of_two_runs_made_within_100_ms_are_found(site: Site) -> None:
-    # JuiceFS leaves a directory's mtime alone when it changed less than 100 ms before.
-    write_all(site, [("p", "g", "n", "r")])
-    with site.refreshed(relist_interval=60.0, resync_interval=600.0) as cache:
-        pairs = []
-        for number in range(10):
-            pair: list[Names] = [("p", "g", "n", f"{number}-{which}") for which in "ab"]
-            write_run(site.producer, pair[0])
-            # A scan begins between the two in some of the rounds, whatever its phase.
-            time.sleep(0.01 * number)
-            write_run(site.producer, pair[1])
-            pairs += pair
-            time.sleep(0.05)
-        seconds_until(
-            lambda: all(shows(cache, names) for names in pairs),
-            within=INTERVAL + SLACK,
-            but=lambda: [names for names in pairs if not shows(cache, names)],
-        )
-
-
-def test_a_file_that_is_made_late_within_100_ms_of_its_log_is_found(site: Site) -> None:
-    # The run is listed without its file, whose making then leaves the directory's mtime alone.
-    write_all(site, [("p", "g", "n", "r")])
-    with site.refreshed(relist_interval=60.0, resync_interval=600.0) as cache:
-        made = []
-        for number in range(8):
-            names: Names = ("p", "g", "n", f"late{number}")
-            directory = run_dir(site.producer, names)
-            directory.mkdir()
-            (directory / "output.log").write_text("")
-            time.sleep(0.01 * number)
-            write_run(site.producer, names)
-            made.append(names)
-        seconds_until(
-            lambda: all(shows(cache, names) for names in made),
-            within=INTERVAL + SLACK,
-            but=lambda: [names for names in made if not shows(cache, names)],
-        )
-
-
-def test_a_file_rewritten_all_the_time_is_never_blank_dropped_or_older(site: Site) -> None:
-    runs = some_runs(4)
-    write_all(site, runs, job_key="0")
-    stop = threading.Event()
-    written = dict.fromkeys(runs, 0)
-
-    def rewrite() -> None:
-        while not stop.is_set():
-            for names in runs:
-                written[names] += 1
-                beat(site, names, job_key=str(written[names]))
-
-    producer = threading.Thread(target=rewrite, name="producer")
-    with site.refreshed(poll_interval=0.2) as cache, Watch(site) as watch:
-        producer.start()
-        time.sleep(4.0)
-        stop.set()
-        producer.join()
-        seconds_until(
-            lambda: all(_version(cache.get_job(*names)) == written[names] for names in runs),
-            within=0.2 + SLACK,
-        )
-    watch.always_showed(runs)
-    for names in runs:
-        seen = [sample.jobs[names] for sample in watch.samples]
-        assert all(job.config and job.hardware.total_chips == 8 for job in seen)
-        versions = [_version(job) for job in seen]
-        assert versions == sorted(versions)
-        # It is read now and then, however rarely the file is whole.
-        assert len(set(versions)) >= 3
-
-
-def _version(job: JobMetadata | None) -> int:
-    assert job is not None
-    return int(job.job_key)
-
+from tests.juicefs import ATTRIBUTES_LAST, JuiceFS, Mount
+from tests.servers import RunningServer
+from tests.trees import Names, write_run
 
 # A mount that fails
 
@@ -501,8 +97,9 @@ def test_a_mount_that_was_replaced_is_held_no_longer(volume: JuiceFS, site: Site
     # Descriptors of the mount before would answer for ever, and its daemon cannot end before they are closed.
     write_all(site, some_runs(5))
     with site.refreshed() as cache:
-        time.sleep(2 * INTERVAL)
         device = site.refresher.stat().st_dev
+        # While one of them is held, no other mount gets the number of its device.
+        seconds_until(lambda: bool(descriptors_on(device)), within=RELIST)
         volume.remount(volume.refresher)
         assert site.refresher.stat().st_dev != device
         seconds_until(

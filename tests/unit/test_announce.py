@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import pytest
@@ -10,6 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from jobcache.schema import meta
 from jobcache_refresher.announce import REPORT_INTERVAL, Announcer
 from jobcache_refresher.overdue import NextScan
+from jobcache_refresher.publish.problems import PublishedProblems
 from jobcache_refresher.publish.server import EpochError, FencedError
 from jobcache_refresher.publish.store import ScanStart, Store
 from jobcache_refresher.scan.scope import Scope
@@ -41,6 +43,13 @@ class NotedStore:
         return 9.5
 
 
+class NoProblems:
+    """What Redis holds of problems: nothing."""
+
+    def write(self, wanted: Mapping[bytes, bytes]) -> None:
+        assert not wanted
+
+
 class Announced:
     """An announcer, and what it told."""
 
@@ -54,6 +63,7 @@ class Announced:
         self.announcer = Announcer(
             settings,
             cast(Store, cast(Any, self.store)),
+            cast(PublishedProblems, NoProblems()),
             self.status,
             self.next_scan,
             "host:1:0",

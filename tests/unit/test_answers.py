@@ -30,7 +30,7 @@ JOB = JobMetadata(
     extra={"gpu_count": 8},
     hardware=HardwareInfo(chip="h100", total_chips=8, hosts=["x"]),
 )
-VANTAGE = AsOf("/s", 0.0)
+AS_OF = AsOf("/s", 0.0)
 
 
 def parsed(job: JobMetadata = JOB, log_scanned: int | None = 1) -> ParsedJob:
@@ -40,7 +40,7 @@ def parsed(job: JobMetadata = JOB, log_scanned: int | None = 1) -> ParsedJob:
 @pytest.fixture
 def made() -> JobMetadata:
     """An answer whose costly fields nobody has looked at."""
-    return parsed().build(VANTAGE)
+    return parsed().build(AS_OF)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ WAYS_TO_LOOK: dict[str, Callable[[JobMetadata], Any]] = {
 
 
 @pytest.mark.parametrize("look", WAYS_TO_LOOK.values(), ids=WAYS_TO_LOOK)
-def test_nobody_can_tell(
+def test_model_however_looked_at_equals_the_plain_one(
     made: JobMetadata, plain: JobMetadata, look: Callable[[JobMetadata], Any]
 ) -> None:
     assert look(made) == look(plain)
@@ -96,13 +96,13 @@ def test_nobody_can_tell(
     assert plain == made
 
 
-def test_equal_before_anyone_looked(plain: JobMetadata) -> None:
-    assert parsed().build(VANTAGE) == parsed().build(VANTAGE)
-    assert plain == parsed().build(VANTAGE)
-    assert parsed().build(VANTAGE) != plain.model_copy(update={"config": {}})
+def test_models_that_nobody_looked_at_compare_by_their_fields(plain: JobMetadata) -> None:
+    assert parsed().build(AS_OF) == parsed().build(AS_OF)
+    assert plain == parsed().build(AS_OF)
+    assert parsed().build(AS_OF) != plain.model_copy(update={"config": {}})
 
 
-def test_the_config_is_parsed_only_when_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_is_parsed_only_when_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[bytes] = []
     loads = jsontext.loads
 
@@ -111,7 +111,7 @@ def test_the_config_is_parsed_only_when_somebody_looks(monkeypatch: pytest.Monke
         return loads(text)
 
     monkeypatch.setattr(jsontext, "loads", note_and_load)
-    made = parsed().build(VANTAGE)
+    made = parsed().build(AS_OF)
     assert (made.name, made.is_stale, made.metadata_path) == ("n", True, "/s/p/g/n/r/metadata.json")
     assert not read
     assert made.config == JOB.config
@@ -119,7 +119,7 @@ def test_the_config_is_parsed_only_when_somebody_looks(monkeypatch: pytest.Monke
     assert len(read) == 3  # the hardware and the further fields as well
 
 
-def test_what_was_set_counts(made: JobMetadata) -> None:
+def test_field_that_was_set_before_anyone_looked_counts(made: JobMetadata) -> None:
     made.config = {"mine": 1}
     made.name = "other"
     assert made.hardware == JOB.hardware
@@ -130,48 +130,48 @@ def test_what_was_set_counts(made: JobMetadata) -> None:
         _ = made.config
 
 
-def test_deleted_before_anyone_looked(made: JobMetadata) -> None:
+def test_field_that_was_deleted_before_anyone_looked_is_gone(made: JobMetadata) -> None:
     del made.config
     assert not hasattr(made, "config")
     assert made.hardware == JOB.hardware
 
 
-def test_no_attribute_appears(made: JobMetadata) -> None:
+def test_model_has_no_attribute_that_the_plain_one_lacks(made: JobMetadata) -> None:
     with pytest.raises(AttributeError, match="no attribute 'konfig'"):
         _ = made.konfig  # type: ignore[attr-defined]
 
 
-def test_nothing_is_shared() -> None:
+def test_models_of_one_job_share_nothing_that_can_change() -> None:
     job = parsed()
-    first, second = job.build(VANTAGE), job.build(VANTAGE)
+    first, second = job.build(AS_OF), job.build(AS_OF)
     first.config["a"][1]["b"] = 3
     first.hardware.hosts.append("y")
     first.name = "other"
-    assert second == job.build(VANTAGE)
+    assert second == job.build(AS_OF)
     assert second.config == JOB.config
     assert second.hardware == JOB.hardware
 
 
-def test_many_threads_look_at_once() -> None:
+def test_model_that_many_threads_look_at_is_whole_for_each() -> None:
     with ThreadPoolExecutor(8) as pool:
         for _ in range(50):
-            made = parsed().build(VANTAGE)
+            made = parsed().build(AS_OF)
             assert all(pool.map(lambda _, job=made: job.config == JOB.config, range(8)))
 
 
-def test_a_schema_like_any_other() -> None:
+def test_model_schema_is_that_of_the_plain_one() -> None:
     for mode in typing.get_args(JsonSchemaMode):
         properties = JobMetadata.model_json_schema(mode=mode)["properties"]
         assert list(properties) == list(JobMetadata.model_fields)
 
 
-def test_without_a_log_there_is_no_path_to_one() -> None:
-    assert parsed(log_scanned=None).build(VANTAGE).log_path is None
+def test_job_without_a_log_has_no_log_path() -> None:
+    assert parsed(log_scanned=None).build(AS_OF).log_path is None
 
 
-def test_another_status_directory() -> None:
+def test_job_of_another_status_directory_has_its_paths() -> None:
     job = parsed()
-    assert job.build(VANTAGE).metadata_path == "/s/p/g/n/r/metadata.json"
+    assert job.build(AS_OF).metadata_path == "/s/p/g/n/r/metadata.json"
     moved = job.build(AsOf("/t", 0.0))
     assert (moved.metadata_path, moved.log_path) == (
         "/t/p/g/n/r/metadata.json",
@@ -186,12 +186,12 @@ def test_a_running_job_without_a_readable_heartbeat_is_stale(since: float) -> No
 
 def test_a_job_that_ended_is_not_stale() -> None:
     ended = JOB.model_copy(update={"status": JobStatus.FAILED})
-    assert parsed(ended).build(VANTAGE).stale is False
+    assert parsed(ended).build(AS_OF).stale is False
 
 
-def test_ids_of_any_bytes() -> None:
+def test_job_id_of_any_bytes_survives() -> None:
     job = JobId("\udcff", "g", "n\n", "r")
-    made = ParsedJob(job, values_of(JOB, log_scanned=None)).build(VANTAGE)
+    made = ParsedJob(job, values_of(JOB, log_scanned=None)).build(AS_OF)
     assert made.id == job
     assert made.metadata_path == "/s/\udcff/g/n\n/r/metadata.json"
 
@@ -209,11 +209,11 @@ def test_ids_of_any_bytes() -> None:
 )
 @pytest.mark.parametrize("name", ["n", "\udcff"], ids=["a name", "a name that is no UTF-8"])
 @pytest.mark.parametrize("field", ["config", "extra"])
-def test_json_for_the_web_whether_anyone_looked_or_not(
+def test_web_json_is_the_same_whether_anyone_looked_or_not(
     config: dict[str, Any], name: str, field: str
 ) -> None:
     job = parsed(JOB.model_copy(update={field: config, "name": name}))
-    quick, whole = job.build(VANTAGE), job.build(VANTAGE)
+    quick, whole = job.build(AS_OF), job.build(AS_OF)
     _ = whole.config
     text = jsontext.dumps_for_web([show_job(quick)])
     assert json.loads(text) == json.loads(jsontext.dumps_for_web([show_job(whole)]))
@@ -222,8 +222,8 @@ def test_json_for_the_web_whether_anyone_looked_or_not(
     assert shown["hardware"] == JOB.hardware.model_dump()
 
 
-def test_json_for_the_web_parses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    job = parsed().build(VANTAGE)
+def test_web_json_parses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = parsed().build(AS_OF)
     monkeypatch.setattr(ParsedJob, "make_rest", None)
     text = jsontext.dumps_for_web(show_job(job))
     assert b'"config":{"a":[1,{"b":2}]}' in text

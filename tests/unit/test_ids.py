@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jobcache import JobId
 from jobcache.cli import printable
-from jobcache.ids import decode_name, encode_name, valid_text
+from jobcache.ids import decode_name, decode_names, encode_name, valid_text
 from tests.trees import shown, shown_value
 
 NAME = st.one_of(
@@ -74,3 +74,8 @@ def test_valid_text_is_valid_unicode(text: str) -> None:
 
 def test_valid_text_of_two_texts_differs() -> None:
     assert valid_text("\ud800") == "\\ud800" != valid_text("\ud801")
+
+
+@given(st.lists(NAME, max_size=5))
+def test_decode_names_in_one_piece_are_the_names(names: list[bytes]) -> None:
+    assert decode_names(names) == [decode_name(name) for name in names]

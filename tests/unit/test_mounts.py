@@ -56,7 +56,7 @@ def test_type_of_the_mount_that_a_path_lies_on(path: bytes, fs_type: str) -> Non
     assert type_at(HOST, path) == fs_type
 
 
-def test_fields_of_a_line() -> None:
+def test_mount_line_has_its_fields() -> None:
     assert parse_mountinfo(HOST)[2] == Mount(40, 29, b"/mnt/jfs", "fuse.juicefs", b"0:35 /")
 
 
@@ -101,7 +101,7 @@ def test_a_later_root_covers_the_first() -> None:
     assert type_at(table, b"/data/x") == "9p"
 
 
-def test_no_mount_and_no_table() -> None:
+def test_mount_without_a_table_is_unknown() -> None:
     assert type_at(b"", b"/a") is None
     assert type_at(b"50 29 0:40 / /data rw - xfs /dev/sdb rw\n", b"/a") is None
 
@@ -135,12 +135,14 @@ def test_network_and_unknown_filesystems_have_not(fs_type: str | None) -> None:
         ("auto", "nfs4", "polling", "inotify may miss writes on nfs4"),
     ],
 )
-def test_mode_in_effect(asked: str, fs_type: str | None, mode: str, reason: str) -> None:
+def test_mode_in_effect_goes_by_the_filesystem(
+    asked: str, fs_type: str | None, mode: str, reason: str
+) -> None:
     assert choose_mode(asked, fs_type) == (mode, reason)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no mount table")
-def test_this_machine_agrees_with_stat(tmp_path: Path) -> None:
+def test_mount_of_this_machine_agrees_with_stat(tmp_path: Path) -> None:
     assert fs_type_of("/proc/self") == "proc"
     shown = subprocess.run(
         ["df", "--output=fstype", tmp_path], capture_output=True, text=True, check=True

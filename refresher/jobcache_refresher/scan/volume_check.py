@@ -56,7 +56,10 @@ class VolumeCheck:
             if not self.volumes.concern(path, listing.device):
                 return None
             names = listing.subdirectories.keys() | listing.unknown
-            return self.volumes.judge(path, listing.device, names, snapshot.names_with_jobs(path))
+            known = snapshot.names_with_jobs(path)
+            if listing.cut is not None:
+                names |= known  # what it did not name may be there
+            return self.volumes.judge(path, listing.device, names, known)
         if isinstance(listing, FileNotFoundError | NotADirectoryError | ElsewhereError):
             return self.volumes.miss(path)
         reason = f"cannot be listed: {listing.strerror or listing}"
