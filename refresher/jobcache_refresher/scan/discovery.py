@@ -207,11 +207,8 @@ class Discovery:
 
     def _absorb(self, directory: KnownDirectory, listing: Directory, listed_at: float) -> int:
         """Take over a listing; returns how many names in it could not be looked at, and 1 more if it is not whole."""
-        above, children, found = (
-            join(directory.path, b""),
-            directory.children,
-            listing.subdirectories,
-        )
+        above, children = join(directory.path, b""), directory.children
+        found = listing.subdirectories
         now, filesystem = self._clock.monotonic(), self._filesystem(listing)
         # A first listing is no news; else everything would count as busy after a start.
         is_news = directory.listed_at != NEVER
@@ -241,8 +238,7 @@ class Discovery:
             self._meet_runs(directory, found, filesystem)
         else:
             for name, child in found.items():
-                path = join(directory.path, name)
-                self._meet_directory(path, child, directory, is_news, filesystem)
+                self._meet_directory(above + name, child, directory, is_news, filesystem)
         if filesystem.times is not worth and filesystem.times is Times.WORTHLESS:
             self._note_worthless(directory, filesystem)
         directory.filesystem, directory.lost = filesystem, False
