@@ -220,9 +220,9 @@ class Discovery:
             for name in absent
             if name in listing.unknown or self._volumes.is_mount(above + name)
         }
-        there = found.keys() | kept
         if listing.cut is None:
-            if is_news and there != {name for name, missed in children.items() if missed == 0}:
+            present = {name for name, missed in children.items() if missed == 0}
+            if is_news and present != found.keys() | kept:
                 directory.changed_at = now
                 if not directory.racy and _is_as_shown(directory, listing):
                     filesystem.suspect(directory.path, now)
@@ -263,7 +263,7 @@ class Discovery:
     ) -> None:
         now, times = self._clock.monotonic(), (listing.mtime_ns, listing.ctime_ns)
         directory.trouble = None
-        directory.passed_over = self._passed_over(directory, listing) or NOTHING
+        directory.passed_over = self._passed_over(directory, listing)
         if directory.path == ROOT and (directory.shown is None or directory.shown.times != times):
             directory.shown, directory.shown_at = Child(0, times), now
         if listing.cut is not None:
@@ -288,9 +288,14 @@ class Discovery:
             known = self._filesystems[listing.device] = Filesystem()
         return known
 
-    def _passed_over(self, directory: KnownDirectory, listing: Directory) -> dict[bytes, str]:
+    def _passed_over(
+        self, directory: KnownDirectory, listing: Directory
+    ) -> dict[bytes, str] | None:
+        if not (listing.unknown or listing.others):
+            return None
+
         def leads_away(name: bytes) -> bool:
-            if name in directory.passed_over:
+            if name in (directory.passed_over or NOTHING):
                 return True
             try:
                 target = self._tree.link_target(directory.path, name)
@@ -298,7 +303,7 @@ class Discovery:
                 return True
             return target not in listing.subdirectories and target not in listing.others
 
-        return passed_over(listing, self._is_ignored, leads_away)
+        return passed_over(listing, self._is_ignored, leads_away) or None
 
     def _miss(self, directory: KnownDirectory, names: Set[bytes]) -> None:
         now = self._clock.monotonic()

@@ -26,6 +26,7 @@ remade     gone                    waits for a log                  goes
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum, auto
@@ -33,6 +34,9 @@ from typing import NamedTuple
 from zlib import crc32
 
 from jobcache_refresher.scan.address import count_searchable, find_addresses
+
+_PUBLISHED = re.compile(rb"(\d+:){3}[0-2](:\d+){2}:(?P<sign>-?\d+)")
+"""A mark, and the sign of the log, as a job's hash holds them."""
 
 KNOWN_BY = 256
 """Bytes from the head of a log, and bytes before the place where the search goes on, that it is known by."""
@@ -174,16 +178,15 @@ class LogSearch:
 
     def recall(self, fields: Mapping[bytes, bytes]) -> None:
         """Take over what a job's hash says of it."""
-        self.url, self.known = fields.get(b"wandb_url"), fields.get(b"log_scanned")
+        self.url, known = fields.get(b"wandb_url"), fields.get(b"log_scanned")
         self.owner = owner_of(fields)
-        if self.known is None:
+        if known is None:
             return
-        try:
-            self.sign = int(self.known.rpartition(b":")[2])
-        except ValueError:
-            self.known = None
-        if self.mark is None:
-            self.known, self.sign = None, UNKNOWN
+        published = _PUBLISHED.fullmatch(known)
+        if published:
+            self.known, self.sign = known, int(published["sign"])
+        else:
+            self.sign = UNKNOWN  # another program wrote it
 
     def relation_to(self, owner: int, directory: int) -> Relation:
         """What the run that owns the directory now is to the one whose log was looked at before."""

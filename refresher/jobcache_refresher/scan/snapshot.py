@@ -64,8 +64,8 @@ class KnownDirectory:
     """Monotonic time at which it is listed again whatever its mtime."""
     trouble: str | None = None
     """Why it could not be listed last time."""
-    passed_over: Mapping[bytes, str] = field(default_factory=lambda: NOTHING)
-    """Names in it that are not read, each with the reason, as of when it was last listed whole."""
+    passed_over: Mapping[bytes, str] | None = None
+    """Names in it that are not read, each with the reason, as of when it was last listed whole; None for none."""
 
     @property
     def has_missing(self) -> bool:
@@ -266,7 +266,7 @@ class Snapshot:
         for directory in self.directories.values():
             if directory.trouble is not None and not self.is_gone(directory.path):
                 yield directory.path, directory.trouble
-            for name, reason in directory.passed_over.items():
+            for name, reason in (directory.passed_over or NOTHING).items():
                 yield join(directory.path, name), reason
         for run in self.runs.values():
             told = run.trouble or run.remark or run.log.problem

@@ -206,7 +206,7 @@ class Volumes:
 
     def _device_above(self, path: bytes) -> int:
         """The device on which a directory lies unless it is the root of a volume."""
-        while path:
+        while path and self.known:
             path = path.rpartition(b"/")[0]
             volume = self.known.get(path)
             if volume is not None and volume.device is not None:
