@@ -5,13 +5,20 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format types imports unit oldest bench bench-report bench-fs soak clean
+.PHONY: demo test test-quick test-live lint format types imports unit oldest bench bench-report bench-fs soak clean
 
 demo: $(VENV)/.all
 	@exec $(BIN)/python -m jobcache_refresher.demo
 
 test: lint types imports
-	$(BIN)/python -m pytest -q
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-quick test-live
+
+# Two processes: most tests of the second wait for time to pass.
+test-quick: $(VENV)/.dev
+	$(BIN)/python -m pytest -q tests/unit tests/contract
+
+test-live: $(VENV)/.dev
+	$(BIN)/python -m pytest -q tests/faults tests/integration
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check client refresher tests

@@ -120,6 +120,8 @@ class TestInvalidate:
         old = datetime.now().timestamp() - 3600
         os.utime(directory / "metadata.json", (old, old))
         rig.refresh()
+        rig.refresher.time.advance(30)
+        rig.refresh()
         run = rig.refresher.scanner.snapshot.runs["/".join(RUN).encode()]
         assert not run.racy
         write_raw(directory, json.dumps(metadata(status="failed")).encode())

@@ -82,7 +82,7 @@ def test_takeover_reads_only_what_changed(
         standby.leadership.stand_by()
     before = hashes_read(redis)
     standby.lead()
-    assert hashes_read(redis) - before <= (1 if follows else 3)
+    assert hashes_read(redis) - before <= (1 if follows else 4)  # one is the hash of problems
     assert standby.records.keys() == led.refresher.records.keys()
     standby.refresh()
     assert_agrees_under(led, standby)
@@ -99,7 +99,9 @@ def test_takeover_reads_no_file_that_another_refresher_read(
     write_run(led.status_dir, names_of(5), status="failed")
     standby.lead()
     standby.refresh()
-    assert set(read) == {"/".join(names_of(5)).encode()}
+    # A live run may have been published as racy: then the next leader reads it once.
+    live = {"/".join(names_of(n)).encode() for n in range(JOBS) if STATUSES[n % 4] == "running"}
+    assert set(read) - live == {"/".join(names_of(5)).encode()}
     assert_agrees_under(led, standby)
 
 

@@ -100,6 +100,13 @@ def reread(leader: StepRefresher) -> None:
     assert not leader.scanner.snapshot.outdated
 
 
+def assert_each_was_read(read: list[bytes]) -> None:
+    """Every run was read once; the live one perhaps by each leader, since it may be published as racy."""
+    once = [path for path in read if path != path_of(LIVE)]
+    assert sorted(once) == [path_of(number) for number in range(RUNS) if number != LIVE]
+    assert 1 <= read.count(path_of(LIVE)) <= 2
+
+
 def waiting(rig: Rig) -> int:
     return int(rig.cache.meta()[meta.REREAD])
 
@@ -149,7 +156,7 @@ def test_a_restart_in_between_goes_on_with_what_is_left(
         leader.refresh()
     assert 0 < len(read) < RUNS
     read_in(led, timezone="Asia/Shanghai")
-    assert sorted(read) == [path_of(number) for number in range(RUNS)]
+    assert_each_was_read(read)
 
 
 def test_a_standby_that_takes_over_reads_what_the_leader_did_not(
@@ -167,7 +174,7 @@ def test_a_standby_that_takes_over_reads_what_the_leader_did_not(
         standby.lead()
         assert len(standby.scanner.snapshot.outdated) == RUNS - len(read)
         reread(standby)
-    assert sorted(read) == [path_of(number) for number in range(RUNS)]
+    assert_each_was_read(read)
     assert starts(led) == [IN_SHANGHAI] * RUNS
 
 

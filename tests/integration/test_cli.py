@@ -385,7 +385,7 @@ def test_invalidate_and_refresh_reach_the_refresher(
         (["ls", "--url", "http://u:secret@h"], ["url=http://u:***@h"], 2),
         (["ls", "--url", "u:secret@h:6379"], ["url=u:***@h:6379"], 2),
         (["ls", "--url", "redis://:se/secret@h"], ["url=redis://:***@h"], 2),
-        (["ls", "--url", "redis://h:99999?password=secret"], ["url=redis://h:99999", "Port"], 2),
+        (["ls", "--url", "redis://h:99999?password=secret"], ["url=redis://h:99999", "port"], 2),
         (["info", "--url", "redis://:secret@127.0.0.1:1"], ["127.0.0.1:1", "refused"], 3),
         (["ls", "--url", "unix:///nowhere/at/all.sock"], ["/nowhere/at/all.sock"], 3),
         (["--namespace", "a b", "info"], ["--namespace='a b'"], 2),

@@ -56,7 +56,7 @@ KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
     "empty": (empty, "metadata.json is no job: empty"),
     "fifo": (a_fifo, "not a regular file"),
     "large": (too_large, "bytes, more than 5000"),
-    "link": (a_link, "not a regular file"),
+    "link": (a_link, "a symbolic link"),
     "no-json": (no_json, "metadata.json is no job: "),
 }
 """Run ids, each with how its file is spoilt, and what is said of it."""
