@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import lru_cache
 
 Clock = Callable[[], float]
 """Seconds on a clock; most callers mean the monotonic one."""
@@ -37,12 +39,24 @@ def read_timestamp(text: str, zone: tzinfo | None = None) -> list[datetime]:
         return []
     if first < _EARLIEST:
         return []
-    try:
-        second = moment.replace(fold=1).astimezone(UTC)
-    except (ValueError, OverflowError):  # a look at the day after the last of year 9999
+    if not _sets_clocks(moment.date(), moment.tzinfo, time.tzname):
         return [first]
+    second = moment.replace(fold=1).astimezone(UTC)
     # Where it is set forward, the two differ as well, the other way round: that hour never was.
     return [first, second] if first < second else [first]
+
+
+@lru_cache(maxsize=1024)
+def _sets_clocks(day: date, zone: tzinfo | None, names: tuple[str, str]) -> bool:
+    """Whether clocks may be set forward or back on a day, in a zone or, for None, in this machine's (by its names)."""
+    midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
+    try:
+        offsets = {
+            (midnight + timedelta(days=days)).astimezone(zone).utcoffset() for days in (-1, 0, 1, 2)
+        }
+    except (ValueError, OverflowError):  # the first or the last days of all
+        return False
+    return len(offsets) > 1
 
 
 def _moment(text: str) -> datetime:

@@ -156,9 +156,11 @@ class TestSwappedForALink:
         branch.rename(tmp_path / "away")
         branch.symlink_to(outside)
         (tmp_path / "away" / "output.log").write_text("WANDB | url=https://x/y\n")
-        for how in (None, held):
-            with pytest.raises(ElsewhereError):
-                tree.read_part("/".join(VICTIM).encode(), b"output.log", 0, 100, how)
+        path = "/".join(VICTIM).encode()
+        with pytest.raises(ElsewhereError):
+            tree.read_part(path, b"output.log", 0, 100)
+        with pytest.raises(ElsewhereError):
+            tree.check_place(path, held)
         tree.release(held)
 
     def test_also_without_proc(

@@ -73,23 +73,21 @@ class LogReader:
         That of a live run is asked for while no address was found, the more rarely the longer it is waited for.
         """
         if not live:
-            return self._has_changed(run, held)
+            return self._has_changed(run, held, live)
         log, now = run.log, self._clock.monotonic()
         if log.is_done(self._cap) or now < self._next_look(run, log.began_at):
             return False
-        if self._has_changed(run, held):
+        if self._has_changed(run, held, live):
             return True
         log.note_look(now, is_new=False, is_news=False)
         return False
 
-    def look(
-        self, run: KnownRun, held: int | None, stage: Stage, owner: int, *, renewed: bool
-    ) -> None:
+    def look(self, run: KnownRun, held: int, stage: Stage, owner: int, *, renewed: bool) -> None:
         """Bring what is known of the log up to date, after ``metadata.json`` was read.
 
         Args:
             run: whose log it is.
-            held: a descriptor of the directory of a live run, if there is one.
+            held: a descriptor of the run's directory.
             stage: of the run.
             owner: which run it is; see ``owner_of``.
             renewed: whether ``metadata.json`` is another than it was.
@@ -105,7 +103,7 @@ class LogReader:
                 log.lose(relation, ABSENT)
                 log.problem = None
             except NotRegularError as error:
-                log.lose(relation, self._sign(run, held))
+                log.lose(relation, self._sign(run, held, stage is Stage.LIVE))
                 kind = error if isinstance(error, LinkError) else "no regular file"
                 log.problem = f"{LOG_NAME} is {kind}"
             except OSError as error:
@@ -117,17 +115,17 @@ class LogReader:
                 log.note_look(self._clock.monotonic(), is_new=is_new, is_news=before != log.known)
         log.owner, log.directory = owner, run.inode
 
-    def _is_due(self, run: KnownRun, held: int | None, stage: Stage, renewed: bool) -> bool:
+    def _is_due(self, run: KnownRun, held: int, stage: Stage, renewed: bool) -> bool:
         """Whether the log of a run that is the same as before is to be opened."""
         log = run.log
         if stage is not Stage.LIVE:
             # The end of a run makes a last line whole.
             is_open = stage is Stage.ENDED and not log.is_done(self._cap)
-            return renewed or is_open or self._has_changed(run, held)
+            return renewed or is_open or self._has_changed(run, held, live=False)
         if log.is_done(self._cap):
             return not self._spares_lookups() and self._is_replaced(run, held)
         is_time = self._clock.monotonic() >= self._next_look(run, log.news_at)
-        return is_time and self._has_changed(run, held)
+        return is_time and self._has_changed(run, held, live=True)
 
     def _next_look(self, run: KnownRun, since: float) -> float:
         """Monotonic time from which a log without an address is looked at again, as a run without news is."""
@@ -137,12 +135,12 @@ class LogReader:
         interval = self._schedule.quiet_interval(log.looked_at - since, run.path)
         return log.looked_at + interval - self._schedule.poll
 
-    def _has_changed(self, run: KnownRun, held: int | None) -> bool:
+    def _has_changed(self, run: KnownRun, held: int | None, live: bool) -> bool:
         """Whether the log may be another than when it was last looked at."""
-        return run.log.sign == UNKNOWN or run.log.sign != self._sign(run, held)
+        return run.log.sign == UNKNOWN or run.log.sign != self._sign(run, held, live)
 
-    def _sign(self, run: KnownRun, held: int | None) -> int:
-        by_directory = held is None and self._spares_lookups() and run.log.is_done(self._cap)
+    def _sign(self, run: KnownRun, held: int | None, live: bool) -> int:
+        by_directory = not live and self._spares_lookups() and run.log.is_done(self._cap)
         name = DIRECTORY if by_directory else LOG
         try:
             return _sign_of(self._tree.fingerprint(run.path, name, held))
@@ -151,7 +149,7 @@ class LogReader:
         except OSError:
             return UNKNOWN  # opening it tells why
 
-    def _is_replaced(self, run: KnownRun, held: int | None) -> bool:
+    def _is_replaced(self, run: KnownRun, held: int) -> bool:
         """Whether a log that a live run writes to is shorter than before, another file, or gone."""
         mark = run.log.mark
         try:
@@ -161,7 +159,7 @@ class LogReader:
         return mark is None or found.size < mark.offset or found.inode != mark.inode
 
     def _search(
-        self, run: KnownRun, held: int | None, stage: Stage, relation: Relation, *, renewed: bool
+        self, run: KnownRun, held: int, stage: Stage, relation: Relation, *, renewed: bool
     ) -> None:
         """Search the log as far as is due.
 
@@ -191,7 +189,7 @@ class LogReader:
             fingerprint, part = self._read(run, held, mark)
         log.keep(mark, self._sign_after(run, held, stage, mark, fingerprint))
 
-    def _read(self, run: KnownRun, held: int | None, mark: LogMark) -> tuple[Fingerprint, LogPart]:
+    def _read(self, run: KnownRun, held: int, mark: LogMark) -> tuple[Fingerprint, LogPart]:
         """What follows a mark, and what its log is known by."""
         before = min(KNOWN_BY, mark.offset)
         wanted = min(mark.wants(self._cap), LOG_CHUNK if mark.offset else LOG_HEAD)
@@ -211,16 +209,16 @@ class LogReader:
     def _sign_after(
         self,
         run: KnownRun,
-        held: int | None,
+        held: int,
         stage: Stage,
         mark: LogMark,
         fingerprint: Fingerprint,
     ) -> int:
         """What shows whether the log changes after it was searched up to a mark."""
         if not mark.wants(self._cap) and self._spares_lookups():
-            if held is not None:
+            if stage is Stage.LIVE:
                 return UNKNOWN  # it is looked at when the run has ended
-            fingerprint = self._tree.fingerprint(run.path, DIRECTORY)
+            fingerprint = self._tree.fingerprint(run.path, DIRECTORY, held)
         # What changed just now may change once more without another time.
         age = self._clock.time() - fingerprint.mtime_ns / 1e9
         is_racy = stage is not Stage.LIVE and abs(age) <= self._settle

@@ -139,7 +139,11 @@ class Reader:
         )
         if same and not self._logs.has_news(run, live=live):
             return UNCHANGED
-        return self._read(run, None, live, inodes)
+        held = self._tree.directory_descriptor(run.path)
+        try:
+            return self._read(run, held, live, inodes)
+        finally:
+            self._tree.release(held)
 
     def _look_through(
         self, run: KnownRun, known: Fingerprint | None, descriptors: Descriptors, inodes: bool
@@ -147,6 +151,7 @@ class Reader:
         same = known is not None and self._is_same(run, known, descriptors, inodes)
         if same and not self._logs.has_news(run, descriptors.directory, live=True):
             return UNCHANGED
+        self._tree.check_place(run.path, descriptors.directory)
         reading = self._read(run, descriptors.directory, True, inodes)
         self._descriptors.renew(descriptors, METADATA)
         return reading
@@ -163,7 +168,7 @@ class Reader:
         self._descriptors.renew(descriptors, METADATA)
         return True
 
-    def _read(self, run: KnownRun, held: int | None, live: bool, inodes: bool) -> Reading:
+    def _read(self, run: KnownRun, held: int, live: bool, inodes: bool) -> Reading:
         read_at = self._clock.time()
         fingerprint, raw = self._tree.read_whole(run.path, METADATA, self._metadata_cap, held)
         job, remark = parse_metadata(

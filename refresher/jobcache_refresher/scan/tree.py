@@ -159,6 +159,17 @@ class Tree:
         full = self._full(path)
         return _only_at(full, os.open(full, _HOLD | os.O_DIRECTORY))
 
+    def check_place(self, path: bytes, held: int) -> None:
+        """See that a held directory still lies at its path.
+
+        Raises:
+            ElsewhereError, TornReadError: another directory, or none, is there now.
+        """
+        full = self._full(path)
+        found = _path_of(held, full)
+        if found != full:
+            raise _elsewhere(found, full)
+
     def file_descriptor(self, name: bytes, held: int) -> int:
         """A descriptor of a file, to be asked for its fingerprint; the caller closes it with ``release``."""
         return os.open(name, _HOLD, dir_fd=held)
@@ -223,7 +234,8 @@ class Tree:
         _regular(os.lstat(where, dir_fd=directory))
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
         handle = os.open(where, flags, dir_fd=directory)
-        return _only_at(self._full(path) + b"/" + name, handle)
+        # In a held directory a name leads nowhere else; by path, a directory on the way may have become a link.
+        return handle if held is not None else _only_at(where, handle)
 
     def _open_root(self) -> int:
         handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -264,9 +276,14 @@ def _only_at(full: bytes, handle: int) -> int:
     if found == full:
         return handle
     os.close(handle)
+    raise _elsewhere(found, full)
+
+
+def _elsewhere(found: bytes, full: bytes) -> OSError:
+    """What it means that something lies at one path and not at another."""
     if found == full + b" (deleted)":
-        raise TornReadError("replaced while it was opened")
-    raise ElsewhereError("a link took a directory's place")
+        return TornReadError("replaced while it was opened")
+    return ElsewhereError("a link took a directory's place")
 
 
 def _path_of(handle: int, full: bytes) -> bytes:
