@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,6 +25,7 @@ from jobcache_refresher.publish.server import EpochError, FencedError
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.snapshot import APART
 from jobcache_refresher.scan.supervisor import FilesystemHungError, StoppedError
+from jobcache_refresher.scan.tree import Tree
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.status import Status
 from jobcache_refresher.triggers.work import WorkItem
@@ -50,6 +52,8 @@ class Refresher:
         url: Redis URL; by default ``JOBCACHE_REDIS_URL``, then ``REDIS_URL``.
         namespace: which of the caches in one Redis; by default ``JOBCACHE_NAMESPACE``, then ``default``.
         progress: told how many of how many runs a scan has examined.
+        may_come_later: whether a status directory that does not exist yet is waited for; the cache is empty, and
+            ``degraded``, until then.
         settings: any other field of ``Settings``.
 
     Raises:
@@ -65,6 +69,7 @@ class Refresher:
         url: str | None = None,
         namespace: str | None = None,
         progress: Callable[[int, int], None] | None = None,
+        may_come_later: bool = False,
         clock: Clock = Clock(),  # noqa: B008 - immutable
         **settings: Any,
     ) -> None:
@@ -84,6 +89,10 @@ class Refresher:
         self._started = threading.Event()
         self._failure: Exception | None = None
         """Why it did not start."""
+        tree = Tree(self.settings.status_dir, may_come_later=may_come_later)
+        self._check_status_dir = partial(
+            self.settings.check_status_dir, may_come_later=may_come_later
+        )
         self._engine = Engine(
             self.settings,
             f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
@@ -91,6 +100,7 @@ class Refresher:
             stop=self._stop,
             wake=self._wake.set,
             on_progress=self._on_progress,
+            tree=tree,
         )
         self._threads: list[threading.Thread] = []
         self._end_metrics: Callable[[], None] = _nothing
@@ -240,7 +250,7 @@ class Refresher:
 
     def _check(self) -> None:
         checker = Workers(1, "jobcache-check")
-        checked = checker.submit(self.settings.check_status_dir)
+        checked = checker.submit(self._check_status_dir)
         checker.close()
         if not checked.wait(self.settings.hang_timeout):
             raise self._hangs(f"it has not answered for {self.settings.hang_timeout:g} s")

@@ -40,6 +40,9 @@ class RootCheck:
         self._marker = marker.encode("utf-8", "surrogateescape")
         self._volume: Volume | None = None
         self._place: bytes | None = None
+        self._is_awaited = tree.may_come_later
+        self.absence = ""
+        """Says that the root was never there, in a line for people; empty if it was, or must be."""
         self._shown = repr(str(PurePath(tree.root.decode("utf-8", "backslashreplace"))))
 
     def look(self, known: Set[bytes]) -> Directory:
@@ -48,6 +51,8 @@ class RootCheck:
         Args:
             known: names that were in it.
 
+        A root that may come later, and was never there, is empty; ``absence`` tells of it.
+
         Raises:
             RootFaultError: it cannot be read, turned empty, lacks its marker, or is another than before.
         """
@@ -55,7 +60,11 @@ class RootCheck:
             listing = self._tree.list_directory(b"", with_mtimes=True)
             marked = not self._marker or self._tree.exists(self._marker)
         except OSError as error:
+            if self._is_awaited and not known and isinstance(error, FileNotFoundError):
+                self.absence = f"status_dir={self._shown} does not exist yet"
+                return Directory(0, 0, {})
             raise RootFaultError(f"status_dir={self._shown}: {error.strerror or error}") from None
+        self._is_awaited, self.absence = False, ""
         if not marked:
             raise RootFaultError(f"status_dir={self._shown} lacks its marker {self._marker!r}")
         names = {

@@ -60,6 +60,8 @@ class Scan:
     """Runs looked at."""
     volumes: Sequence[ReportedVolume] = ()
     """Directories on filesystems of their own."""
+    absence: str = ""
+    """Says that the status directory is still to come; empty if it is there."""
 
 
 class Scanner:
@@ -196,7 +198,7 @@ class Scanner:
         if self._whereabouts() != before:
             # Mounted anew, or a link that leads elsewhere now: what is held is of before, and keeps a mount alive.
             self._descriptors.drop_all()
-        scan = Scan(errors=errors, volumes=self._volumes.report())
+        scan = Scan(errors=errors, volumes=self._volumes.report(), absence=self._root_check.absence)
         try:
             self._look_at_runs(scan, scope, pointed_at, fresh_since, give)
         except BaseException:
