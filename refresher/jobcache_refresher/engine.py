@@ -131,6 +131,6 @@ class Engine:
     def close(self) -> None:
         """Let go of threads, descriptors and connections."""
         self.supervisor.close()
-        self.work.join()
+        self.work.close()
         self.store.close()
         self.server.close()
