@@ -338,6 +338,17 @@ class TestRefusals:
             health = get(api, "/api/health")
             assert (health["state"], health["reason"]) == ("degraded", "EIO")
 
+    def test_argument_that_a_call_refuses_is_a_bad_request(self) -> None:
+        class Refusing(AsyncJobCache):
+            async def list_projects(self) -> Any:
+                raise ValueError("cursor='x': pass what a page gave, unchanged")
+
+        cache = Refusing("redis://localhost")
+        with closing(Api(JobApi(cache), cache)) as api:
+            answer = api.get("/api/projects")
+            assert answer.status_code == 400
+            assert answer.json() == {"error": "cursor='x': pass what a page gave, unchanged"}
+
     def test_api_defect_shows_nothing_of_itself(self) -> None:
         class Broken(AsyncJobCache):
             async def list_projects(self) -> Any:
