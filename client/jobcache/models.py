@@ -152,6 +152,12 @@ class JobMetadata(LazyModel):
         beat = self.heartbeat_at or parse_timestamp(self.last_heartbeat)
         return beat is None or (datetime.now(UTC) - beat).total_seconds() > DEFAULT_STALE_AFTER
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both say the same of a run, as of whichever scan."""
+        if isinstance(other, JobMetadata) and self.as_of != other.as_of:
+            other = other.model_copy(update={"as_of": self.as_of})
+        return super().__eq__(other)
+
 
 class ProjectSummary(BaseModel):
     """Totals of one project."""

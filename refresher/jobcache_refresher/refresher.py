@@ -25,7 +25,6 @@ from jobcache_refresher.publish.server import EpochError, FencedError
 from jobcache_refresher.scan.scope import Scope
 from jobcache_refresher.scan.snapshot import APART
 from jobcache_refresher.scan.supervisor import FilesystemHungError, StoppedError
-from jobcache_refresher.scan.tree import Tree
 from jobcache_refresher.settings import Settings
 from jobcache_refresher.status import Status
 from jobcache_refresher.triggers.work import WorkItem
@@ -89,7 +88,6 @@ class Refresher:
         self._started = threading.Event()
         self._failure: Exception | None = None
         """Why it did not start."""
-        tree = Tree(self.settings.status_dir, may_come_later=may_come_later)
         self._check_status_dir = partial(
             self.settings.check_status_dir, may_come_later=may_come_later
         )
@@ -100,7 +98,7 @@ class Refresher:
             stop=self._stop,
             wake=self._wake.set,
             on_progress=self._on_progress,
-            tree=tree,
+            may_come_later=may_come_later,
         )
         self._threads: list[threading.Thread] = []
         self._end_metrics: Callable[[], None] = _nothing

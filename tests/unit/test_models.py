@@ -108,6 +108,15 @@ def test_model_that_was_dumped_comes_back() -> None:
         assert (again.duration, again.id) == ("2h 0m", answered.id)
 
 
+def test_models_of_a_job_are_equal_as_of_whichever_scan() -> None:
+    first = job(status="running", as_of=SCAN, stale=False)
+    later = {"as_of": SCAN + timedelta(1)}
+    assert first == first.model_copy(update=later)
+    assert first != first.model_copy(update=later | {"stale": True})
+    assert first != first.model_dump()
+    assert first.as_of == SCAN
+
+
 @pytest.mark.parametrize("kind", ["added", "resync"])
 def test_change_that_was_dumped_comes_back(kind: str) -> None:
     named = None if kind == "resync" else JobId("p\uefff", "g", "n", "r")

@@ -79,7 +79,7 @@ def test_look_at_a_root_that_may_come_later_finds_it_empty_until_it_is_there(
 ) -> None:
     root = tmp_path / "a" / "root"
     check = RootCheck(
-        Tree(str(root), may_come_later=True), lambda place: None, ignored_names(), "marker"
+        Tree(str(root)), lambda place: None, ignored_names(), "marker", may_come_later=True
     )
     assert check.look(set()).subdirectories == {}
     assert "does not exist yet" in check.absence
@@ -100,7 +100,7 @@ def test_look_at_a_root_that_may_come_later_and_cannot_be_read_does_not_believe_
     tmp_path: Path,
 ) -> None:
     (tmp_path / "root").touch()
-    tree = Tree(str(tmp_path / "root"), may_come_later=True)
-    check = RootCheck(tree, lambda place: None, ignored_names())
+    tree = Tree(str(tmp_path / "root"))
+    check = RootCheck(tree, lambda place: None, ignored_names(), may_come_later=True)
     with pytest.raises(RootFaultError, match="Not a directory"):
         check.look(set())

@@ -25,6 +25,7 @@ class RootCheck:
         filesystem_type: tells the filesystem type of an absolute path now, or None where that cannot be told.
         is_ignored: tells which names are passed over.
         marker: name of a file that must lie in the root; empty for none.
+        may_come_later: whether the root counts as empty until it is there for the first time.
     """
 
     def __init__(
@@ -33,6 +34,8 @@ class RootCheck:
         filesystem_type: Callable[[bytes], str | None],
         is_ignored: Callable[[bytes], bool],
         marker: str = "",
+        *,
+        may_come_later: bool = False,
     ) -> None:
         self._tree = tree
         self._filesystem_type = filesystem_type
@@ -40,7 +43,7 @@ class RootCheck:
         self._marker = marker.encode("utf-8", "surrogateescape")
         self._volume: Volume | None = None
         self._place: bytes | None = None
-        self._is_awaited = tree.may_come_later
+        self._is_awaited = may_come_later
         self.absence = ""
         """Says that the root was never there, in a line for people; empty if it was, or must be."""
         self._shown = repr(str(PurePath(tree.root.decode("utf-8", "backslashreplace"))))

@@ -77,6 +77,7 @@ class Scanner:
         progress: told how many of how many runs have been examined.
         mount_types: tells the filesystem type of an absolute path (as the empty path) and of whatever is mounted below
             it, by relative path, as far as that can be told.
+        may_come_later: whether the root counts as empty until it is there for the first time.
     """
 
     def __init__(
@@ -86,6 +87,8 @@ class Scanner:
         clock: Clock,
         progress: Callable[[int, int], None] = lambda done, total: None,
         mount_types: Callable[[bytes], Mapping[bytes, str]] = lambda place: {},
+        *,
+        may_come_later: bool = False,
     ) -> None:
         self._clock = clock
         self._progress = progress
@@ -101,7 +104,11 @@ class Scanner:
         )
         is_ignored = ignored_names(settings.ignore)
         self._root_check = RootCheck(
-            tree, lambda place: mount_types(place).get(ROOT), is_ignored, settings.marker
+            tree,
+            lambda place: mount_types(place).get(ROOT),
+            is_ignored,
+            settings.marker,
+            may_come_later=may_come_later,
         )
         volume_check = VolumeCheck(tree, mount_types, self._workers)
         self._volume_check, self._volumes = volume_check, volume_check.volumes

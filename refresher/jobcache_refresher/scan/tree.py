@@ -119,15 +119,10 @@ class Tree:
     Every method raises ``OSError`` as the filesystem gives it. A file is named by its directory's path, its own name
     and, where there is one, a descriptor that ``directory_descriptor`` gave for it: looking a name up in a held
     directory costs a network filesystem one operation, by path one for each name of it.
-
-    Args:
-        root: its path.
-        may_come_later: whether the root counts as empty until it is there for the first time.
     """
 
-    def __init__(self, root: str, *, may_come_later: bool = False) -> None:
+    def __init__(self, root: str) -> None:
         self.root = os.fsencode(os.path.abspath(root))
-        self.may_come_later = may_come_later
         self.place = self.root
         """Where the root lies, with every link resolved as of when it was last listed. Paths lead from there."""
 
