@@ -88,9 +88,7 @@ class Refresher:
         self._started = threading.Event()
         self._failure: Exception | None = None
         """Why it did not start."""
-        self._check_status_dir = partial(
-            self.settings.check_status_dir, may_come_later=may_come_later
-        )
+        self._check_status_dir = partial(self.settings.check_status_dir, may_come_later)
         self._engine = Engine(
             self.settings,
             f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",

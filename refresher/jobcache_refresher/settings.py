@@ -230,7 +230,7 @@ class Settings(BaseModel):
         """The status of each word that producers may write, as ``status_words.plain`` makes it."""
         return {**STATUS_WORDS, **read_status_words(self.status_words)}
 
-    def check_status_dir(self, *, may_come_later: bool = False) -> None:
+    def check_status_dir(self, may_come_later: bool = False) -> None:
         """Say so if the status directory cannot be read now.
 
         Raises:
