@@ -64,7 +64,7 @@ ENDPOINTS = {
 GZIP_FROM = 1000
 """Bytes of the smallest answer that is compressed, for clients that take that."""
 GZIP_LEVEL = 1
-"""The fastest: configs shrink to a sixth all the same."""
+"""The fastest: a list of configs, which are alike, shrinks to a fifteenth all the same."""
 
 STALE_IF_ERROR_VARIABLE = "JOBCACHE_STALE_IF_ERROR"
 """Seconds for which old answers may stand in while Redis does not answer; empty for none."""
