@@ -162,7 +162,6 @@ class Rig:
         work.open(None, None)
         yield
         work.stop()
-        work.join()
         work.forget()
 
     def async_client(self) -> AsyncJobCache:

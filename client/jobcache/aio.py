@@ -67,9 +67,33 @@ class _Connected(Connected):
 
 
 class AsyncJobCache(Client[_Connected]):
-    """``JobCache`` for asyncio; see there for what each call means and raises.
+    """Jobs out of Redis for asyncio: the calls of ``JobCache``, awaited.
 
-    Connections belong to the event loop that made them: each loop that uses the cache gets a pool of its own.
+    Use it as ``async with AsyncJobCache() as cache``, as ``await cache.start()`` and ``await cache.stop()`` around an
+    application's life, or with no lifecycle call at all: it connects on first use. Connections belong to the event loop
+    that made them: each loop that uses the cache gets a pool of its own. Tasks may share it.
+
+    Args:
+        url: ``redis://``, ``rediss://``, ``valkey://`` or ``unix://``, or of a ``redis+sentinel://`` or
+            ``redis+cluster://``; by default ``JOBCACHE_REDIS_URL``, then ``REDIS_URL``.
+        namespace: which of the caches in one Redis; by default ``JOBCACHE_NAMESPACE``, then ``default``.
+        deadline: most seconds until a call returns or raises ``CacheUnavailable``, whatever the server does. A
+            listing of more than 200 jobs is fetched in parts, and has as long for each of them.
+        ready_timeout: most seconds that ``start()`` waits for a first completed scan.
+        max_connections: size of the pool; callers beyond it wait their turn within the deadline.
+        memo_bytes: most memory for jobs that this process has parsed, so that only what changed travels again; 0
+            for none.
+        password_file: file with the password, for a URL without one; read for each connection. By default
+            ``JOBCACHE_REDIS_PASSWORD_FILE``.
+        breaker: whether calls fail at once while the server is known to be away, but for one at a time that tries.
+        stale_if_error: seconds for which the last good answer of a query may stand in when Redis does not give one;
+            ``last_freshness`` says so. None for never. Each process knows its own answers only.
+        on_exchange: called after each exchange with Redis, with the command (a tuple) and the reply as Redis gave
+            it; to count or to trace. What it raises, the call raises.
+        replica_url: refused; jobcache reads from the primary only.
+
+    Raises:
+        ConfigError: the URL, the namespace or a number cannot be used. Nothing is connected yet.
     """
 
     _connected = _Connected
@@ -77,7 +101,12 @@ class AsyncJobCache(Client[_Connected]):
     # Lifecycle
 
     async def start(self) -> None:
-        """Wait until a refresher has completed a scan, at most ``ready_timeout`` seconds."""
+        """Wait until a refresher has completed a scan.
+
+        Raises:
+            CacheNotReady: none has within ``ready_timeout``; the message names URL and namespace.
+            CacheUnavailable: Redis cannot be reached.
+        """
         await self._answer(freshness.wait_until_ready(self._source, self._ready_timeout))
 
     async def stop(self) -> None:
@@ -124,51 +153,75 @@ class AsyncJobCache(Client[_Connected]):
         return await self._read(listing.page, project, group, status, limit, cursor)
 
     async def get_job(self, project: str, group: str, name: str, run_id: str) -> JobMetadata | None:
-        """See ``JobCache.get_job``."""
+        """One run, by the names of its directory."""
         return await self._read(job.get_job, project, group, name, run_id)
 
     async def get_job_runs(self, project: str, group: str, name: str) -> list[JobMetadata]:
-        """See ``JobCache.get_job_runs``."""
+        """Every run of one job name, newest start first."""
         return await self._read(listing.get_job_runs, project, group, name)
 
     async def list_projects(self) -> list[ProjectSummary]:
-        """See ``JobCache.list_projects``."""
+        """Every project with its totals, by name."""
         return await self._read(totals.list_projects)
 
     async def get_running_jobs(self) -> list[JobMetadata]:
-        """See ``JobCache.get_running_jobs``."""
+        """Jobs that say ``running`` and whose heartbeat is fresh, newest start first."""
         return await self._read(running.get_running_jobs)
 
     async def get_recent_jobs(self, hours: float = 24, limit: int | None = 50) -> list[JobMetadata]:
-        """See ``JobCache.get_recent_jobs``."""
+        """Jobs that started within some hours before the last completed scan, newest first.
+
+        Raises:
+            ValueError: negative hours or a negative limit.
+        """
         return await self._read(listing.get_recent_jobs, hours, limit)
 
     async def get_dashboard_stats(self) -> DashboardStats:
-        """See ``JobCache.get_dashboard_stats``."""
+        """Totals of everything and of each project."""
         return await self._read(totals.get_dashboard_stats)
 
     async def counts(self) -> JobCounts:
-        """See ``JobCache.counts``."""
+        """Totals by status."""
         return await self._read(totals.counts)
 
     async def problems(self, prefix: str | None = None, limit: int | None = 100) -> list[Problem]:
-        """See ``JobCache.problems``."""
+        """Why runs are missing: paths that the refresher should read and does not, by path.
+
+        Args:
+            prefix: a path such as ``p/g/n/r``, or the first of its names, such as ``p/g``. Tells of the path itself, of
+                what lies below it, and of the directories above it, since they hide what lies below them. Empty text
+                and None are all.
+            limit: at most that many; None for all that are kept, which is 1,000. ``counts().problems`` is exact.
+
+        Raises:
+            ValueError: a negative limit.
+        """
         return await self._read(problems.problems, prefix, limit)
 
     # Freshness
 
     async def freshness(self) -> Freshness:
-        """See ``JobCache.freshness``."""
+        """How fresh the cache is now. Answers also when there is no cache yet."""
         return await self._answer(freshness.freshness(self._source))
 
     async def meta(self) -> dict[str, str]:
-        """See ``JobCache.meta``."""
+        """What the refresher says of itself: the fields of ``meta``."""
         return await self._answer(freshness.meta(self._source))
 
     async def changes(
         self, since: str | None = None, *, wait: float | None = None
     ) -> AsyncIterator[Change]:
-        """See ``JobCache.changes``."""
+        """Jobs added, modified and deleted after a position, as they happen.
+
+        Args:
+            since: the ``position`` of the last change seen; None for what happens from now on.
+            wait: seconds without a change after which the iterator ends; None for never.
+
+        A ``resync`` says that changes were missed: list again, then go on.
+
+        Raises:
+            CacheUnavailable: and the iterator has ended; a new one ``since`` the last change seen goes on.
+        """
         feed = changes.Feed(self._source, since, wait)
         while True:
             batch = await self._answer(feed.next_batch())
@@ -180,17 +233,32 @@ class AsyncJobCache(Client[_Connected]):
     # Writes
 
     async def delete_job(self, project: str, group: str, name: str, run_id: str) -> bool:
-        """See ``JobCache.delete_job``."""
+        """Have the refresher drop a run whose files were removed; gone for every worker when this returns.
+
+        Returns whether it was there. A run whose files still exist comes back with the next scan: files are the truth.
+
+        Raises:
+            ValueError: no directory can bear these names.
+            CacheUnavailable: no refresher did it within the deadline. The request waits for one.
+        """
         return await self._write(
             writes.delete_job(self._source, project, group, name, run_id, self._deadline)
         )
 
     async def invalidate(self, project: str, group: str, name: str, run_id: str) -> None:
-        """See ``JobCache.invalidate``."""
+        """Have the refresher read a run again at once, also if its file looks unchanged, or discover it.
+
+        Raises:
+            ValueError: no directory can bear these names.
+        """
         await self._answer(writes.invalidate(self._source, project, group, name, run_id))
 
     async def refresh(self, *, wait: bool = False, timeout: float = 60.0) -> Freshness:
-        """See ``JobCache.refresh``."""
+        """Ask for a scan of the whole tree; with ``wait``, return once one that began after the call has completed.
+
+        Raises:
+            CacheUnavailable: none completed within ``timeout`` seconds.
+        """
         return await self._answer(writes.refresh(self._source, wait, timeout))
 
     # I/O

@@ -26,13 +26,17 @@ _AMBIGUOUS = re.compile("[\uef00-\uefff]")
 class JobId(NamedTuple):
     """Project, group, name and run id: the four directory names below the status directory.
 
-    Every name survives the round trip to ``str`` and back; see this module for names that are no UTF-8.
+    ``str`` gives them as one text with slashes, which a link may hold once it is quoted. Every name survives the round
+    trip to text and back; see this module for names that are no UTF-8.
     """
 
     project: str
     group: str
     name: str
     run_id: str
+
+    def __str__(self) -> str:
+        return "/".join(self)
 
     @property
     def path(self) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
@@ -129,7 +130,7 @@ def _dumps_exactly(value: Any) -> bytes:
 def dumps_for_web(value: Any) -> bytes:
     """Write strict JSON for browsers and ``jq``: numbers that JSON lacks become ``null``.
 
-    A lone surrogate is escaped. A ``orjson.Fragment`` is text that is JSON already.
+    A lone surrogate is escaped, a time is text. A ``orjson.Fragment`` is text that is JSON already.
     """
     try:
         return orjson.dumps(value)
@@ -144,6 +145,8 @@ def _finite(value: Any) -> Any:
         return [_finite(item) for item in value]
     if isinstance(value, orjson.Fragment):
         return orjson.loads(orjson.dumps(value))
+    if isinstance(value, datetime):
+        return value.isoformat()
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

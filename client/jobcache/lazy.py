@@ -74,11 +74,9 @@ class LazyModel(BaseModel):
             except AttributeError:
                 return fields
             if rest is not None:
-                made = rest.make_rest()
-                whole = {
-                    name: fields[name] if name in fields else made[name]
-                    for name in type(self).model_fields
-                }
+                whole: dict[str, Any] = dict.fromkeys(type(self).model_fields)  # for their order
+                whole.update(rest.make_rest())
+                whole.update(fields)  # which somebody may have set
                 _present.__set__(self, whole)
                 _set(self, "_rest", None)
                 return whole

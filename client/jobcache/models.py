@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    computed_field,
+)
 
 from jobcache.ids import JobId
 from jobcache.lazy import LazyModel
@@ -14,6 +21,19 @@ from jobcache.times import format_duration, parse_timestamp
 
 DEFAULT_STALE_AFTER = 300.0
 """Seconds without a heartbeat after which a running job counts as stale."""
+
+
+def _read_id(value: Any) -> Any:
+    return JobId(*value.split("/")) if isinstance(value, str) and value.count("/") == 3 else value
+
+
+ShownId = Annotated[
+    JobId,
+    BeforeValidator(_read_id),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string"}),
+]
+"""An id that a dump, JSON and OpenAPI show as text, ``project/group/name/run_id``."""
 
 
 class JobStatus(str, Enum):  # noqa: UP042 - str() of a member must stay what the in-process cache gave
@@ -29,9 +49,9 @@ class JobStatus(str, Enum):  # noqa: UP042 - str() of a member must stay what th
 class HardwareInfo(BaseModel):
     """What a run was given to run on."""
 
-    chip: str | None = None
-    total_chips: int = 0
-    hosts: list[str] = Field(default_factory=list)
+    chip: str | None = Field(default=None, description="Type of the chips, such as h100.")
+    total_chips: int = Field(default=0, description="Number of chips on all hosts.")
+    hosts: list[str] = Field(default_factory=list, description="Names of the hosts.")
 
 
 class JobMetadata(LazyModel):
@@ -42,57 +62,88 @@ class JobMetadata(LazyModel):
     paths as ``jobcache.ids`` shows them, whose ``encode_name`` gives the bytes to open a path with.
     """
 
-    name: str
-    project: str
-    group: str
-    job_key: str = ""
-    run_id: str
-    start_time: str = ""
-    last_heartbeat: str = ""
-    status: JobStatus = JobStatus.UNKNOWN
-    status_text: str | None = None
-    """The status as it was written, such as ``TIMEOUT``; None when that is the status itself."""
-    slurm_job_id: str | None = None
-    hardware: HardwareInfo = Field(default_factory=HardwareInfo)
-    config: dict[str, Any] = Field(default_factory=dict)
-    extra: dict[str, Any] = Field(default_factory=dict)
-    """Fields of ``metadata.json`` that no other field here shows; those of ``hardware`` under that name."""
-    log_path: str | None = None
-    metadata_path: str | None = None
-    wandb_url: str | None = None
-    started_at: datetime | None = None
-    """Start as an aware UTC time; None when ``start_time`` cannot be read."""
-    heartbeat_at: datetime | None = None
-    """Last heartbeat as an aware UTC time; None when it cannot be read."""
-    stale: bool | None = None
-    """Whether the run was stale as of the last completed refresh; None outside of an answer."""
+    name: str = Field(description="Name of the job: the third of the directory's names.")
+    project: str = Field(description="The first of the directory's names.")
+    group: str = Field(description="The second of the directory's names.")
+    job_key: str = Field(default="", description="Key of the job, as written.")
+    run_id: str = Field(description="The last of the directory's names.")
+    start_time: str = Field(default="", description="Time of the start, as written.")
+    last_heartbeat: str = Field(default="", description="Time of the last heartbeat, as written.")
+    status: JobStatus = Field(
+        default=JobStatus.UNKNOWN,
+        description="How the run stands, as its file says; see also is_stale.",
+    )
+    status_text: str | None = Field(
+        default=None,
+        description="The status as it was written, such as TIMEOUT; null when that is the status itself.",
+    )
+    slurm_job_id: str | None = Field(default=None, description="Id of the SLURM job, as written.")
+    hardware: HardwareInfo = Field(
+        default_factory=HardwareInfo, description="What the run was given to run on."
+    )
+    config: dict[str, Any] = Field(default_factory=dict, description="The config of the run.")
+    extra: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Fields of metadata.json that no other field here shows; those of hardware under that name.",
+    )
+    log_path: str | None = Field(
+        default=None, description="Path of output.log; null when there is none."
+    )
+    metadata_path: str | None = Field(default=None, description="Path of metadata.json.")
+    wandb_url: str | None = Field(
+        default=None, description="Address of the W&B run, found in the log."
+    )
+    started_at: datetime | None = Field(
+        default=None, description="Start as a UTC time; null when start_time cannot be read."
+    )
+    heartbeat_at: datetime | None = Field(
+        default=None, description="Last heartbeat as a UTC time; null when it cannot be read."
+    )
+    stale: bool | None = Field(
+        default=None,
+        description="Whether the run was stale as of the last completed scan; null outside of an answer.",
+    )
+    as_of: datetime | None = Field(
+        default=None,
+        description="End of the last completed scan as of this answer, by the server's clock; null outside of one.",
+    )
 
+    @computed_field(repr=False)  # type: ignore[prop-decorator]
     @property
-    def id(self) -> JobId:
-        """The directory path that identifies the run."""
+    def id(self) -> ShownId:
+        """The directory path that identifies the run, as project/group/name/run_id."""
         return JobId(self.project, self.group, self.name, self.run_id)
 
+    @computed_field(repr=False)  # type: ignore[prop-decorator]
     @property
     def duration(self) -> str | None:
-        """How long the run has run, such as ``4h 34m``; up to the last heartbeat once it has ended.
+        """How long the run has run, such as 4h 34m, 2m 5s or 9s; see duration_seconds."""
+        seconds = self.duration_seconds
+        return None if seconds is None else format_duration(seconds)
 
-        None when a time that it needs cannot be read.
+    @computed_field(repr=False)  # type: ignore[prop-decorator]
+    @property
+    def duration_seconds(self) -> float | None:
+        """Seconds from the start to the last heartbeat, or, of a live run, to the last completed scan (as_of).
+
+        Null when a time that it needs cannot be read. Of a live run outside of an answer, the seconds until now.
         """
         started = self.started_at or parse_timestamp(self.start_time)
-        if self.status is JobStatus.RUNNING:
-            until: datetime | None = datetime.now(UTC)
+        if self.status is JobStatus.RUNNING and not self.is_stale:
+            until: datetime | None = self.as_of or datetime.now(UTC)
         else:
             until = self.heartbeat_at or parse_timestamp(self.last_heartbeat)
         if started is None or until is None:
             return None
-        return format_duration((until - started).total_seconds())
+        return max(0.0, (until - started).total_seconds())
 
+    @computed_field(repr=False)  # type: ignore[prop-decorator]
     @property
     def is_stale(self) -> bool:
-        """Whether the run says ``running`` but has not been heard of for the threshold (300 s by default).
+        """Whether the run says running but has not been heard of for the threshold (300 s by default).
 
-        Judged as of the last completed refresh, so that a refresher that stopped turns no job stale; by
-        this process's clock for a model that did not come from a cache.
+        Judged as of the last completed scan, so that a refresher that stopped turns no job stale. Outside of an answer,
+        by this process's clock.
         """
         if self.stale is not None:
             return self.stale
@@ -101,43 +152,57 @@ class JobMetadata(LazyModel):
         beat = self.heartbeat_at or parse_timestamp(self.last_heartbeat)
         return beat is None or (datetime.now(UTC) - beat).total_seconds() > DEFAULT_STALE_AFTER
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both say the same of a run, as of whichever scan."""
+        if isinstance(other, JobMetadata) and self.as_of != other.as_of:
+            other = other.model_copy(update={"as_of": self.as_of})
+        return super().__eq__(other)
+
 
 class ProjectSummary(BaseModel):
-    """Totals of one project. ``running`` counts fresh running jobs, ``stale`` the other running ones."""
+    """Totals of one project."""
 
-    name: str
-    total_jobs: int = 0
-    running: int = 0
-    completed: int = 0
-    failed: int = 0
-    preempted: int = 0
-    unknown: int = 0
-    stale: int = 0
-    groups: list[str] = Field(default_factory=list)
+    name: str = Field(description="Name of the project.")
+    total_jobs: int = Field(default=0, description="All runs.")
+    running: int = Field(
+        default=0, description="Runs that are running and whose heartbeat is fresh."
+    )
+    completed: int = Field(default=0, description="Runs that have completed.")
+    failed: int = Field(default=0, description="Runs that have failed.")
+    preempted: int = Field(default=0, description="Runs that were preempted.")
+    unknown: int = Field(default=0, description="Runs of no known status.")
+    stale: int = Field(default=0, description="Runs that say running, without a fresh heartbeat.")
+    groups: list[str] = Field(default_factory=list, description="Names of its groups, sorted.")
 
 
 class JobCounts(BaseModel):
-    """Totals by status. ``running`` counts fresh running jobs, ``stale`` the other running ones."""
+    """Totals by status."""
 
-    total_jobs: int = 0
-    running: int = 0
-    completed: int = 0
-    failed: int = 0
-    preempted: int = 0
-    unknown: int = 0
-    stale: int = 0
-    active_chips: int = 0
-    """Chips of the fresh running jobs."""
-    problems: int = 0
-    """Paths that the refresher should read and does not; ``problems()`` names them."""
+    total_jobs: int = Field(default=0, description="All runs.")
+    running: int = Field(
+        default=0, description="Runs that are running and whose heartbeat is fresh."
+    )
+    completed: int = Field(default=0, description="Runs that have completed.")
+    failed: int = Field(default=0, description="Runs that have failed.")
+    preempted: int = Field(default=0, description="Runs that were preempted.")
+    unknown: int = Field(default=0, description="Runs of no known status.")
+    stale: int = Field(default=0, description="Runs that say running, without a fresh heartbeat.")
+    active_chips: int = Field(default=0, description="Chips of the runs that count as running.")
+    problems: int = Field(
+        default=0,
+        description="Paths that the refresher should read and does not; problems() names them.",
+    )
 
 
 class DashboardStats(JobCounts):
     """Totals for a front page; a fresh, mutable object per call."""
 
-    total_checkpoints: int = 0
-    """Always 0 here; the application fills it."""
-    projects: list[ProjectSummary] = Field(default_factory=list)
+    total_checkpoints: int = Field(
+        default=0, description="Always 0 here; the application fills it."
+    )
+    projects: list[ProjectSummary] = Field(
+        default_factory=list, description="Totals of each project, by name."
+    )
 
 
 class CacheState(str, Enum):  # noqa: UP042 - as JobStatus
@@ -156,30 +221,36 @@ class CacheState(str, Enum):  # noqa: UP042 - as JobStatus
 class Freshness(BaseModel):
     """How old an answer is."""
 
-    state: CacheState
-    reason: str | None = None
-    """Why the state is ``degraded``, in one line."""
-    completed_at: datetime | None = None
-    """End of the last completed scan, by the server's clock."""
-    age: float | None = None
-    """Seconds since then, by the server's clock."""
-    generation: int = 0
-    """Grows with every write within an epoch; equal generations give equal answers."""
-    epoch: str = ""
-    """Changes when the cache is built anew, for example after ``FLUSHALL``."""
-    last_good: bool = False
-    """Whether Redis did not answer, and this is of an answer that this process got before (``stale_if_error``)."""
+    state: CacheState = Field(description="How far the answer can be trusted.")
+    reason: str | None = Field(default=None, description="Why the state is degraded, in one line.")
+    completed_at: datetime | None = Field(
+        default=None, description="End of the last completed scan, by the server's clock."
+    )
+    age: float | None = Field(
+        default=None, description="Seconds since then, by the server's clock."
+    )
+    generation: int = Field(
+        default=0,
+        description="Grows with every write within an epoch; equal generations give equal answers.",
+    )
+    epoch: str = Field(
+        default="", description="Changes when the cache is built anew, for example after FLUSHALL."
+    )
+    last_good: bool = Field(
+        default=False,
+        description="Whether Redis did not answer, and this is of an older answer of this process (stale_if_error).",
+    )
 
 
 class JobPage(BaseModel):
     """One page of a listing."""
 
-    jobs: list[JobMetadata]
-    total: int
-    """How many jobs the filters match in all."""
-    cursor: str | None
-    """Pass it on to get the next page; None after the last one."""
-    freshness: Freshness
+    jobs: list[JobMetadata] = Field(description="The jobs of this page.")
+    total: int = Field(description="How many jobs the filters match in all.")
+    cursor: str | None = Field(
+        description="Pass it on to get the next page; null after the last one."
+    )
+    freshness: Freshness = Field(description="How old the page is.")
 
 
 class Problem(BaseModel):
@@ -188,12 +259,13 @@ class Problem(BaseModel):
     What was last read well of a run stays in the cache: ``get_job`` tells whether there is anything.
     """
 
-    path: str
-    """Below the status directory: of a run, or of a directory above the runs."""
-    reason: str
-    """Why, in one line for people."""
-    since: datetime
-    """When a scan first saw it, by the server's clock, whatever the reason was then."""
+    path: str = Field(
+        description="Path below the status directory: of a run, or of a directory above the runs."
+    )
+    reason: str = Field(description="Why, in one line for people.")
+    since: datetime = Field(
+        description="When a scan first saw it, by the server's clock, whatever the reason was then."
+    )
 
 
 class ChangeKind(str, Enum):  # noqa: UP042 - as JobStatus
@@ -209,8 +281,10 @@ class ChangeKind(str, Enum):  # noqa: UP042 - as JobStatus
 class Change(BaseModel):
     """One entry of the change feed."""
 
-    kind: ChangeKind
-    id: JobId | None
-    """None for ``resync``."""
-    position: str
-    """Where the feed stands after this change; pass it as ``since`` to resume."""
+    kind: ChangeKind = Field(description="What happened.")
+    id: ShownId | None = Field(
+        description="The run, as project/group/name/run_id; null for resync."
+    )
+    position: str = Field(
+        description="Where the feed stands after this change; pass it as since to resume."
+    )

@@ -390,6 +390,8 @@ class Cycle:
         """Why answers are not whole, though the scan completed."""
         if hold:
             yield hold.describe(len(self._ledger.records), self._clock)
+        if scan.absence:
+            yield scan.absence
         if faults := describe_faults(scan.volumes):
             yield faults
 

@@ -43,6 +43,7 @@ class Engine:
         wake: called, in other threads, when there is something to do.
         on_progress: told how many of how many runs a scan has examined.
         tree: the status directory; by default that of the settings.
+        may_come_later: whether a status directory that does not exist yet is empty, and not an error.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Engine:
         wake: Callable[[], None] = lambda: None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
         tree: Tree | None = None,
+        may_come_later: bool = False,
     ) -> None:
         self.status = Status()
         self.server = Server(settings.endpoint())
@@ -68,6 +70,7 @@ class Engine:
             clock,
             lambda done, total: self._note_progress(done, total),
             types_below,
+            may_come_later=may_come_later,
         )
         self.supervisor = ScanSupervisor(
             self.scanner,
@@ -131,6 +134,6 @@ class Engine:
     def close(self) -> None:
         """Let go of threads, descriptors and connections."""
         self.supervisor.close()
-        self.work.join()
+        self.work.close()
         self.store.close()
         self.server.close()

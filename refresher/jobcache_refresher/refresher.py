@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -50,6 +51,8 @@ class Refresher:
         url: Redis URL; by default ``JOBCACHE_REDIS_URL``, then ``REDIS_URL``.
         namespace: which of the caches in one Redis; by default ``JOBCACHE_NAMESPACE``, then ``default``.
         progress: told how many of how many runs a scan has examined.
+        may_come_later: whether a status directory that does not exist yet is waited for; the cache is empty, and
+            ``degraded``, until then.
         settings: any other field of ``Settings``.
 
     Raises:
@@ -65,6 +68,7 @@ class Refresher:
         url: str | None = None,
         namespace: str | None = None,
         progress: Callable[[int, int], None] | None = None,
+        may_come_later: bool = False,
         clock: Clock = Clock(),  # noqa: B008 - immutable
         **settings: Any,
     ) -> None:
@@ -84,6 +88,7 @@ class Refresher:
         self._started = threading.Event()
         self._failure: Exception | None = None
         """Why it did not start."""
+        self._check_status_dir = partial(self.settings.check_status_dir, may_come_later)
         self._engine = Engine(
             self.settings,
             f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
@@ -91,6 +96,7 @@ class Refresher:
             stop=self._stop,
             wake=self._wake.set,
             on_progress=self._on_progress,
+            may_come_later=may_come_later,
         )
         self._threads: list[threading.Thread] = []
         self._end_metrics: Callable[[], None] = _nothing
@@ -240,7 +246,7 @@ class Refresher:
 
     def _check(self) -> None:
         checker = Workers(1, "jobcache-check")
-        checked = checker.submit(self.settings.check_status_dir)
+        checked = checker.submit(self._check_status_dir)
         checker.close()
         if not checked.wait(self.settings.hang_timeout):
             raise self._hangs(f"it has not answered for {self.settings.hang_timeout:g} s")

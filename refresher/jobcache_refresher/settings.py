@@ -230,16 +230,18 @@ class Settings(BaseModel):
         """The status of each word that producers may write, as ``status_words.plain`` makes it."""
         return {**STATUS_WORDS, **read_status_words(self.status_words)}
 
-    def check_status_dir(self) -> None:
+    def check_status_dir(self, may_come_later: bool = False) -> None:
         """Say so if the status directory cannot be read now.
 
         Raises:
-            ConfigError: it does not exist, is no directory, or cannot be listed.
+            ConfigError: it does not exist (unless it may come later), is no directory, or cannot be listed.
         """
         try:
             with os.scandir(self.status_dir):
                 pass
         except OSError as error:
+            if may_come_later and isinstance(error, FileNotFoundError):
+                return
             raise ConfigError(f"status_dir={self.status_dir!r}: {error.strerror}") from None
 
 

@@ -31,6 +31,9 @@ def web_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def web_server(servers: Servers, web_tree: Path) -> Iterator[RunningServer]:
     """A server that holds the tree, which does not change."""
     valkey = servers["valkey-9"]
+    with valkey.client() as redis:  # what another module's tree left
+        for key in redis.scan_iter(f"jobcache:{{{NAMESPACE}}}:*"):
+            redis.delete(key)
     with Refresher(
         web_tree, poll_interval=600, relist_interval=600, url=valkey.url, namespace=NAMESPACE
     ):

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -230,8 +231,104 @@ class TestLocal:
         asyncio.run(live())
 
     def test_local_cache_of_a_bad_directory_leaves_no_server(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError):
-            LocalJobCache(tmp_path / "absent").open()
+        (tmp_path / "file").touch()
+        cache = LocalJobCache(tmp_path / "file")
+        with pytest.raises(ConfigError, match="Not a directory"):
+            cache.open()
+        assert not socket_directory(cache).exists()
+        with pytest.raises(CacheUnavailable, match="is stopped"):
+            cache.open()
+
+    @pytest.mark.parametrize("mode", ["polling", "watchdog"])
+    def test_local_cache_of_a_directory_that_is_still_to_come_is_empty_and_waits(
+        self, tmp_path: Path, mode: str
+    ) -> None:
+        root = tmp_path / "a" / "status"
+        with LocalJobCache(root, mode, 0.1) as cache:
+            assert cache.list_all_jobs() == []
+            assert cache.get_dashboard_stats().total_jobs == 0
+            fresh = cache.freshness()
+            assert fresh.state is CacheState.DEGRADED
+            assert "does not exist yet" in (fresh.reason or "")
+            write_run(root, RUN)
+            wait_for(cache.list_all_jobs)
+            wait_for(lambda: cache.freshness().state is CacheState.READY)
+
+    def test_local_cache_keeps_its_jobs_when_the_directory_goes(self, status_dir: Path) -> None:
+        write_run(status_dir, RUN)
+        with LocalJobCache(status_dir, poll_interval=0.1) as cache:
+            status_dir.rename(status_dir.parent / "away")
+            wait_for(lambda: cache.freshness().state is CacheState.DEGRADED)
+            assert names_of(cache.list_all_jobs()) == [RUN]
+
+    def test_local_cache_that_is_not_open_says_so(self, status_dir: Path) -> None:
+        cache = LocalJobCache(status_dir)
+        calls: list[Callable[[], object]] = [
+            cache.list_all_jobs,
+            cache.freshness,
+            cache.refresh,
+            lambda: cache.delete_job(*RUN),
+            lambda: next(cache.changes(wait=0)),
+        ]
+        for call in calls:
+            with pytest.raises(CacheUnavailable, match=r"not started: call start\(\)"):
+                call()
+        with cache:
+            assert cache.open() is cache
+            for call in calls[:3]:
+                call()
+        cache.close()
+        for call in [*calls, cache.open, lambda: asyncio.run(cache.start())]:
+            with pytest.raises(CacheUnavailable, match="is stopped: make a new one"):
+                call()
+
+    def test_local_cache_stops_in_a_tenth_of_a_second(self, status_dir: Path) -> None:
+        write_run(status_dir, RUN)
+        took = []
+        for _ in range(5):
+            with LocalJobCache(status_dir) as cache:
+                directory = socket_directory(cache)
+                began = time.monotonic()
+            took.append(time.monotonic() - began)
+            assert not directory.exists()
+        assert min(took) < 0.1
+
+    def test_local_caches_of_one_host_know_nothing_of_each_other(
+        self, status_dir: Path, tmp_path: Path
+    ) -> None:
+        write_run(status_dir, RUN)
+        write_run(tmp_path / "other", OTHER)
+        with LocalJobCache(status_dir, poll_interval=0.1) as first:
+            with (
+                LocalJobCache(status_dir, poll_interval=0.1) as twin,
+                LocalJobCache(tmp_path / "other", poll_interval=0.1) as other,
+            ):
+                assert names_of(twin.list_all_jobs()) == names_of(first.list_all_jobs()) == [RUN]
+                assert names_of(other.list_all_jobs()) == [OTHER]
+            first.refresh(wait=True)
+            assert names_of(first.list_all_jobs()) == [RUN]
+
+    def test_local_cache_of_a_parent_outlives_a_child_that_stops_it(self, status_dir: Path) -> None:
+        write_run(status_dir, RUN)
+        code = """
+            import os, sys
+            from jobcache_refresher import LocalJobCache
+            with LocalJobCache(sys.argv[1]) as cache:
+                child = os.fork()
+                if child == 0:
+                    assert len(cache.list_all_jobs()) == 1
+                    cache.close()
+                    os._exit(0)
+                assert os.waitpid(child, 0)[1] == 0
+                cache.refresh(wait=True, timeout=5)
+                assert len(cache.list_all_jobs()) == 1
+        """
+        command = [sys.executable, "-c", textwrap.dedent(code), str(status_dir)]
+        subprocess.run(command, check=True, timeout=30)
+
+
+def socket_directory(cache: LocalJobCache) -> Path:
+    return Path(cache._embedded.url.removeprefix("unix://")).parent
 
 
 class TestEmbedded:

@@ -197,7 +197,6 @@ class TestFailoverBehindOneAddress:
             direct.invalidate(*RUN)
         assert came.wait(10)
         inbox.stop()
-        inbox.join()
         server.close()
 
 

@@ -107,9 +107,10 @@ class TestAnswers:
         expected = cache.get_job(*DEFAULT_NAMES)
         assert expected is not None
         job = get(api, path_of(*DEFAULT_NAMES))
-        assert job.keys() == type(expected).model_fields.keys() | {"id", "duration", "is_stale"}
+        assert job.keys() == {*JobMetadata.model_fields, *JobMetadata.model_computed_fields}
         assert job["hardware"] == expected.hardware.model_dump()
-        assert job["duration"].startswith("1h ")
+        assert job["duration"] == expected.duration
+        assert job["duration_seconds"] == expected.duration_seconds
         assert job["is_stale"] is False
         assert job["started_at"].endswith("+00:00")
         assert job["config"] == {
@@ -336,6 +337,17 @@ class TestRefusals:
         with api_of(valkey.url, namespace) as api:
             health = get(api, "/api/health")
             assert (health["state"], health["reason"]) == ("degraded", "EIO")
+
+    def test_argument_that_a_call_refuses_is_a_bad_request(self) -> None:
+        class Refusing(AsyncJobCache):
+            async def list_projects(self) -> Any:
+                raise ValueError("cursor='x': pass what a page gave, unchanged")
+
+        cache = Refusing("redis://localhost")
+        with closing(Api(JobApi(cache), cache)) as api:
+            answer = api.get("/api/projects")
+            assert answer.status_code == 400
+            assert answer.json() == {"error": "cursor='x': pass what a page gave, unchanged"}
 
     def test_api_defect_shows_nothing_of_itself(self) -> None:
         class Broken(AsyncJobCache):

@@ -6,18 +6,20 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from jobcache import AsyncJobCache
 from jobcache.web import JobApi
 from tests.trees import Names, write_run
+
+T = TypeVar("T")
 
 NAMESPACE = "web"
 
@@ -48,7 +50,7 @@ def build_odd_runs(root: Path) -> None:
 class Api:
     """The application in this process, with one event loop for all requests as a worker has."""
 
-    def __init__(self, app: JobApi | FastAPI, cache: AsyncJobCache, *, raises: bool = True) -> None:
+    def __init__(self, app: ASGIApp, cache: AsyncJobCache, *, raises: bool = True) -> None:
         self._cache = cache
         self._loop = asyncio.Runner()
         transport = httpx.ASGITransport(app, raise_app_exceptions=raises)
@@ -57,8 +59,14 @@ class Api:
     def get(self, path: str) -> httpx.Response:
         return self.request("GET", path)
 
-    def request(self, method: str, path: str) -> httpx.Response:
-        return self._loop.run(self._client.request(method, path))
+    def request(
+        self, method: str, path: str, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        return self.run(self._client.request(method, path, headers=headers))
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something in the same event loop."""
+        return self._loop.run(work)
 
     def close(self) -> None:
         self._loop.run(self._client.aclose())
@@ -98,9 +106,7 @@ def ids(listing: dict[str, Any]) -> list[str]:
 def without_ages(value: Any) -> Any:
     """An answer without what depends on the moment of asking."""
     if isinstance(value, dict):
-        return {
-            key: without_ages(item) for key, item in value.items() if key not in {"duration", "age"}
-        }
+        return {key: without_ages(item) for key, item in value.items() if key != "age"}
     return [without_ages(item) for item in value] if isinstance(value, list) else value
 
 

@@ -9,6 +9,7 @@ import pickle
 import typing
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -30,7 +31,8 @@ JOB = JobMetadata(
     extra={"gpu_count": 8},
     hardware=HardwareInfo(chip="h100", total_chips=8, hosts=["x"]),
 )
-AS_OF = AsOf("/s", 0.0)
+AS_OF = AsOf("/s", 0.0, datetime(2026, 2, 4, tzinfo=UTC))
+COMPUTED = {"id", "duration", "duration_seconds", "is_stale"}
 
 
 def parsed(job: JobMetadata = JOB, log_scanned: int | None = 1) -> ParsedJob:
@@ -47,7 +49,9 @@ def made() -> JobMetadata:
 def plain() -> JobMetadata:
     """The same, as pydantic makes it."""
     paths = {"log_path": "/s/p/g/n/r/output.log", "metadata_path": "/s/p/g/n/r/metadata.json"}
-    return JobMetadata.model_validate({**JOB.model_dump(), **paths, "stale": True})
+    return JobMetadata.model_validate(
+        {**JOB.model_dump(), **paths, "stale": True, "as_of": AS_OF.completed_at}
+    )
 
 
 class Wrapper(BaseModel):
@@ -82,7 +86,7 @@ WAYS_TO_LOOK: dict[str, Callable[[JobMetadata], Any]] = {
     "hardware": lambda job: job.hardware,
     "getattr": lambda job: getattr(job, "config", None),
     "hasattr": lambda job: (hasattr(job, "config"), hasattr(job, "conf")),
-    "properties": lambda job: (job.id, job.is_stale, job.duration),
+    "properties": lambda job: (job.id, job.is_stale, job.duration, job.duration_seconds),
     "fields set": lambda job: job.model_fields_set == set(JobMetadata.model_fields),
 }
 
@@ -160,9 +164,11 @@ def test_model_that_many_threads_look_at_is_whole_for_each() -> None:
 
 
 def test_model_schema_is_that_of_the_plain_one() -> None:
+    fields, computed = list(JobMetadata.model_fields), list(JobMetadata.model_computed_fields)
+    assert set(computed) == COMPUTED
     for mode in typing.get_args(JsonSchemaMode):
         properties = JobMetadata.model_json_schema(mode=mode)["properties"]
-        assert list(properties) == list(JobMetadata.model_fields)
+        assert list(properties) == fields + (computed if mode == "serialization" else [])
 
 
 def test_job_without_a_log_has_no_log_path() -> None:
@@ -218,7 +224,7 @@ def test_web_json_is_the_same_whether_anyone_looked_or_not(
     text = jsontext.dumps_for_web([show_job(quick)])
     assert json.loads(text) == json.loads(jsontext.dumps_for_web([show_job(whole)]))
     (shown,) = json.loads(text)
-    assert shown.keys() == JobMetadata.model_fields.keys() | {"id", "duration", "is_stale"}
+    assert shown.keys() == JobMetadata.model_fields.keys() | COMPUTED
     assert shown["hardware"] == JOB.hardware.model_dump()
 
 
@@ -228,3 +234,22 @@ def test_web_json_parses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     text = jsontext.dumps_for_web(show_job(job))
     assert b'"config":{"a":[1,{"b":2}]}' in text
     assert b'"extra":{"gpu_count":8}' in text
+
+
+def test_web_json_is_that_of_the_model(made: JobMetadata) -> None:
+    shown = json.loads(jsontext.dumps_for_web(show_job(made)))
+    dumped = json.loads(made.model_dump_json())
+    assert {**shown, "as_of": None} == {**dumped, "as_of": None}
+    assert datetime.fromisoformat(shown["as_of"]) == datetime.fromisoformat(dumped["as_of"])
+
+
+def test_show_job_with_names_shows_these_alone(made: JobMetadata) -> None:
+    assert show_job(made, ["status", "id"]) == {"status": JobStatus.RUNNING, "id": "p/g/n/r"}
+
+
+def test_web_json_of_what_orjson_refuses_shows_times_as_text() -> None:
+    job = parsed(
+        JOB.model_copy(update={"config": {"big": 2**70}, "started_at": AS_OF.completed_at})
+    )
+    (shown,) = json.loads(jsontext.dumps_for_web([show_job(job.build(AS_OF))]))
+    assert (shown["started_at"], shown["config"]) == ("2026-02-04T00:00:00+00:00", {"big": 2**70})

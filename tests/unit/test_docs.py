@@ -194,6 +194,11 @@ def test_the_tables_of_models() -> None:
         assert set(rows) == set(model.model_fields), heading
 
 
+def test_the_table_of_what_follows_from_a_jobs_fields() -> None:
+    rows = [named(row[0])[0] for row in DOCS["queries.md"].tables("A job")[1]]
+    assert set(rows) == set(JobMetadata.model_computed_fields)
+
+
 @pytest.mark.parametrize("client", [JobCache, AsyncJobCache])
 def test_the_table_of_calls(client: type) -> None:
     rows = [named(row[0])[0] for row in DOCS["queries.md"].tables("Queries")[0]]

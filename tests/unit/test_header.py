@@ -9,6 +9,7 @@ import pytest
 from jobcache import CacheNotReady, CacheState, SchemaMismatch
 from jobcache.schema.header import Header
 from jobcache.schema.keys import SCHEMA_VERSION
+from jobcache.times import from_epoch
 from tests.unit.replies import NOW, STALE_AFTER, header
 
 ABSENT = {"schema": None, "state": None, "completed_at": None}
@@ -100,3 +101,11 @@ def test_header_moment_is_epoch_and_generation() -> None:
     assert said().moment == said(completed_at=NOW + 1, now=NOW + 2).moment == (b"1.5", 7)
     assert said(generation=8).moment != said().moment != said(epoch="2.5").moment
     assert said(generation="x").generation == 0
+
+
+@pytest.mark.parametrize("completed_at", [1700000000.25, None])
+def test_header_as_of_is_the_end_of_the_last_completed_scan(completed_at: float | None) -> None:
+    as_of = said(completed_at=completed_at).as_of
+    assert as_of.completed_at == from_epoch(completed_at)
+    if completed_at is not None:
+        assert as_of.fresh_since == completed_at - STALE_AFTER

@@ -1,15 +1,21 @@
-"""Durations, staleness, times."""
+"""The models: durations, staleness, what a dump and a schema hold; and times."""
 
 from __future__ import annotations
 
+import json
+import typing
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+from pydantic.json_schema import JsonSchemaMode
 
-from jobcache import JobMetadata, JobStatus
+import jobcache
+from jobcache import Change, ChangeKind, JobId, JobMetadata, JobStatus
 from jobcache.times import format_duration, from_epoch, parse_timestamp, read_timestamp, to_epoch
 
 
@@ -47,6 +53,115 @@ def test_a_running_job_lasts_until_now() -> None:
     start = (datetime.now() - timedelta(minutes=2, seconds=5.5)).isoformat()
     running = job(start_time=start, last_heartbeat=start, status="running")
     assert running.duration == "2m 5s"
+
+
+START = datetime(2026, 2, 1, 8, tzinfo=UTC)
+BEAT = START + timedelta(hours=1)
+SCAN = START + timedelta(hours=2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "text", "seconds"),
+    [
+        ({"status": "running", "stale": False}, "2h 0m", 7200.0),
+        ({"status": "running", "stale": True}, "1h 0m", 3600.0),
+        ({"status": "completed"}, "1h 0m", 3600.0),
+        ({"status": "unknown"}, "1h 0m", 3600.0),
+        ({"status": "running", "stale": True, "heartbeat_at": None}, None, None),
+        ({"status": "running", "stale": False, "started_at": None}, None, None),
+        ({"status": "running", "stale": False, "as_of": START - timedelta(1)}, "0s", 0.0),
+        ({"status": "failed", "heartbeat_at": START + timedelta(seconds=9.5)}, "9s", 9.5),
+    ],
+    ids=str,
+)
+def test_duration_in_an_answer_ends_at_the_scan_if_live_else_at_the_last_heartbeat(
+    fields: dict[str, object], text: str | None, seconds: float | None
+) -> None:
+    answered = job(**{"started_at": START, "heartbeat_at": BEAT, "as_of": SCAN, **fields})
+    assert (answered.duration, answered.duration_seconds) == (text, seconds)
+
+
+def test_a_stale_job_of_no_answer_lasted_until_its_last_heartbeat() -> None:
+    assert job(status="running", started_at=START, heartbeat_at=BEAT).duration == "1h 0m"
+
+
+def test_dump_and_json_hold_what_follows_from_the_fields() -> None:
+    answered = job(status="running", started_at=START, heartbeat_at=BEAT, as_of=SCAN, stale=False)
+    expected = {
+        "id": "p/g/n/r",
+        "duration": "2h 0m",
+        "duration_seconds": 7200.0,
+        "is_stale": False,
+    }
+    assert expected.items() <= answered.model_dump().items()
+    assert expected.items() <= json.loads(answered.model_dump_json()).items()
+    assert "duration" not in repr(answered)
+
+
+def test_model_that_was_dumped_comes_back() -> None:
+    answered = job(status="running", started_at=START, as_of=SCAN, stale=False, config={"a": [1]})
+    for again in (
+        JobMetadata.model_validate(answered.model_dump()),
+        JobMetadata.model_validate_json(answered.model_dump_json()),
+    ):
+        assert again == answered
+        assert (again.duration, again.id) == ("2h 0m", answered.id)
+
+
+def test_models_of_a_job_are_equal_as_of_whichever_scan() -> None:
+    first = job(status="running", as_of=SCAN, stale=False)
+    later = {"as_of": SCAN + timedelta(1)}
+    assert first == first.model_copy(update=later)
+    assert first != first.model_copy(update=later | {"stale": True})
+    assert first != first.model_dump()
+    assert first.as_of == SCAN
+
+
+@pytest.mark.parametrize("kind", ["added", "resync"])
+def test_change_that_was_dumped_comes_back(kind: str) -> None:
+    named = None if kind == "resync" else JobId("p\uefff", "g", "n", "r")
+    change = Change(kind=ChangeKind(kind), id=named, position="1-0")
+    assert change.model_dump()["id"] == (None if named is None else "p\uefff/g/n/r")
+    for again in (
+        Change.model_validate(change.model_dump()),
+        Change.model_validate_json(change.model_dump_json()),
+        Change.model_validate({"kind": kind, "id": named, "position": "1-0"}),
+    ):
+        assert again == change
+        assert isinstance(again.id, JobId) or again.id is None
+
+
+@pytest.mark.parametrize("text", ["p/g/n", "p/g/n/r/s", "", 5])
+def test_change_of_an_id_that_is_none_is_refused(text: object) -> None:
+    with pytest.raises(ValidationError):
+        Change.model_validate({"kind": "added", "id": text, "position": "1-0"})
+
+
+MODELS = [
+    one for one in vars(jobcache).values() if isinstance(one, type) and issubclass(one, BaseModel)
+]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+@pytest.mark.parametrize("mode", typing.get_args(JsonSchemaMode))
+def test_schema_of_every_field_describes_it(model: type[BaseModel], mode: JsonSchemaMode) -> None:
+    schema = model.model_json_schema(mode=mode)
+    assert schema["description"]
+    for name, field in schema["properties"].items():
+        assert field.get("description", "").endswith("."), name
+
+
+def test_openapi_of_an_application_shows_what_follows_from_the_fields() -> None:
+    app = FastAPI()
+
+    @app.get("/job")
+    def show() -> JobMetadata:
+        raise AssertionError
+
+    shown = app.openapi()["components"]["schemas"]["JobMetadata"]["properties"]
+    types = {name: shown[name].get("type") for name in ("id", "is_stale")}
+    assert types == {"id": "string", "is_stale": "boolean"}
+    assert shown.keys() == {*JobMetadata.model_fields, *JobMetadata.model_computed_fields}
 
 
 @pytest.mark.parametrize("start", ["", "yesterday"])

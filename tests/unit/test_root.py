@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,35 @@ def test_look_at_a_root_that_is_not_there_does_not_believe_it(tmp_path: Path) ->
     with pytest.raises(RootFaultError, match="No such file"):
         check.look(set())
     assert check.place is None
+
+
+def test_look_at_a_root_that_may_come_later_finds_it_empty_until_it_is_there(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "a" / "root"
+    check = RootCheck(
+        Tree(str(root)), lambda place: None, ignored_names(), "marker", may_come_later=True
+    )
+    assert check.look(set()).subdirectories == {}
+    assert "does not exist yet" in check.absence
+    with pytest.raises(RootFaultError, match="No such file"):
+        check.look({b"p"})
+    (root / "p").mkdir(parents=True)
+    with pytest.raises(RootFaultError, match="lacks its marker"):
+        check.look(set())
+    (root / "marker").touch()
+    assert check.look(set()).subdirectories.keys() == {b"p"}
+    assert check.absence == ""
+    shutil.rmtree(root)
+    with pytest.raises(RootFaultError, match="No such file"):
+        check.look(set())
+
+
+def test_look_at_a_root_that_may_come_later_and_cannot_be_read_does_not_believe_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "root").touch()
+    tree = Tree(str(tmp_path / "root"))
+    check = RootCheck(tree, lambda place: None, ignored_names(), may_come_later=True)
+    with pytest.raises(RootFaultError, match="Not a directory"):
+        check.look(set())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.requests import Request
 
-from jobcache.web.query import BadParameter, Query, path_names, sent_path
+from jobcache.web.query import BadParameter, Query, path_names
 
 
 def query(text: bytes) -> Query:
@@ -62,18 +62,6 @@ def test_query_checked_value_that_cannot_be_read_is_refused() -> None:
     assert query(b"a=5").checked("a", int) == 5
     with pytest.raises(BadParameter, match="'x'"):
         query(b"a=x").checked("a", int)
-
-
-@pytest.mark.parametrize(
-    ("scope", "path"),
-    [
-        ({"raw_path": b"/a%2Fb", "path": "/a/b"}, "/a%2Fb"),
-        ({"raw_path": b"", "path": "/a b"}, "/a%20b"),
-        ({"path": "/ü"}, "/%C3%BC"),
-    ],
-)
-def test_sent_path_is_still_encoded(scope: dict[str, object], path: str) -> None:
-    assert sent_path(scope) == path
 
 
 def test_path_names_may_hold_any_byte() -> None:

@@ -313,12 +313,7 @@ def _absent(job: JobId, problems: Iterable[Problem] = ()) -> int:
 
 
 def _job_document(job: JobMetadata) -> dict[str, Any]:
-    return {
-        **job.model_dump(mode="json"),
-        "id": _shown(job.id),
-        "duration": job.duration,
-        "is_stale": job.is_stale,
-    }
+    return job.model_dump(mode="json")
 
 
 def _footer(more: int, fresh: Freshness) -> str:

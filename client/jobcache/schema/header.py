@@ -169,8 +169,11 @@ class Header:
     @property
     def as_of(self) -> AsOf:
         """From where the answer's jobs are looked at."""
+        completed_at = self.completed_at
         return AsOf(
-            self.status_dir, meta.fresh_since(self.completed_at or 0.0, self.stale_after) or 0.0
+            self.status_dir,
+            meta.fresh_since(completed_at or 0.0, self.stale_after) or 0.0,
+            from_epoch(completed_at),
         )
 
 

@@ -8,6 +8,7 @@ written again: at 100,000 jobs those copies would cost more than the indexes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from jobcache import jsontext
@@ -65,6 +66,8 @@ class AsOf(NamedTuple):
     status_dir: str
     fresh_since: float
     """Epoch seconds of the oldest heartbeat that still counts as fresh."""
+    completed_at: datetime | None = None
+    """End of the last completed scan; a live run's duration goes up to it."""
 
 
 class Description(NamedTuple):
@@ -184,6 +187,7 @@ class ParsedJob:
             "started_at": from_epoch(started),
             "heartbeat_at": from_epoch(self.beat),
             "stale": False,
+            "as_of": None,
         }
         self.newest_first = score(started), job.path
         """What listings are sorted by, backwards."""
@@ -195,6 +199,7 @@ class ParsedJob:
         if as_of.status_dir != self._status_dir:
             self._look_from(as_of.status_dir)
         fields = self._template.copy()
+        fields["as_of"] = as_of.completed_at
         if self.is_running:
             fields["stale"] = not self.is_fresh(as_of)
         return assemble(JobMetadata, fields, _JOB_FIELDS_SET, self)

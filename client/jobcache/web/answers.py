@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any
 
 import orjson
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,14 +22,21 @@ RETRY = {"Retry-After": "2"}
 """Seconds after which a client may ask again when there is no answer yet."""
 
 
-def show_job(job: JobMetadata) -> dict[str, Any]:
-    """A job as JSON: its fields, its id as a path, and what follows from them."""
-    return {
+def show_job(job: JobMetadata, names: Iterable[str] | None = None) -> dict[str, Any]:
+    """A job as JSON: its fields and what follows from them, as ``dumps_for_web`` takes it.
+
+    Args:
+        job: the job.
+        names: the fields to show; None for all.
+    """
+    shown = {
         **_job_fields(job),
-        "id": "/".join(job.id),
+        "id": str(job.id),
         "duration": job.duration,
+        "duration_seconds": job.duration_seconds,
         "is_stale": job.is_stale,
     }
+    return shown if names is None else {name: shown[name] for name in names}
 
 
 def _job_fields(job: JobMetadata) -> dict[str, Any]:
@@ -39,33 +44,32 @@ def _job_fields(job: JobMetadata) -> dict[str, Any]:
     fields, rest = peek(job)
     texts = None if rest is None else rest.rest_as_json()
     if texts is None:
-        return {**json_fields(job), "hardware": json_fields(job.hardware)}
-    fragments = {name: orjson.Fragment(text) for name, text in texts.items()}
-    return {**_with_texts_of_times(fields.items()), **fragments}
-
-
-def json_fields(model: BaseModel) -> dict[str, Any]:
-    """The fields of a flat model, times as text.
-
-    ``model_dump()`` would copy every config.
-    """
-    return _with_texts_of_times(model)
-
-
-def _with_texts_of_times(fields: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    return {
-        name: value.isoformat() if isinstance(value, datetime) else value for name, value in fields
-    }
+        return {**dict(job), "hardware": dict(job.hardware)}
+    return {**fields, **{name: orjson.Fragment(text) for name, text in texts.items()}}
 
 
 def answer(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """JSON from this worker, not to be kept."""
+    """JSON from this worker, not to be kept unless the headers say so."""
     return Response(
         dumps_for_web(body),
         status,
-        {"Cache-Control": "no-store", "X-Jobcache-Worker": str(os.getpid()), **(headers or {})},
+        {"Cache-Control": "no-store", **_worker(), **(headers or {})},
         media_type="application/json",
     )
+
+
+def not_modified(headers: Mapping[str, str]) -> Response:
+    """The client has the answer already; only the headers are new."""
+    return Response(status_code=304, headers={**_worker(), **headers})
+
+
+def revalidated(etag: str) -> dict[str, str]:
+    """Headers of an answer that a browser may keep, and asks about before it shows it again."""
+    return {"Cache-Control": "private, no-cache", "ETag": etag}
+
+
+def _worker() -> dict[str, str]:
+    return {"X-Jobcache-Worker": str(os.getpid())}
 
 
 def freshness_headers(fresh: Freshness) -> dict[str, str]:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from jobcache.aio import AsyncJobCache
-from jobcache.errors import CacheNotReady, CacheUnavailable, ConfigError, SchemaMismatch
-from jobcache.models import Freshness
+from jobcache.errors import (
+    CacheNotReady,
+    CacheUnavailable,
+    ConfigError,
+    JobCacheError,
+    SchemaMismatch,
+)
+from jobcache.models import Freshness, JobMetadata
 from jobcache.queries.cursor import Cursor
 from jobcache.queries.fetch import CHUNK
 from jobcache.queries.filters import read_status
@@ -23,18 +32,27 @@ from jobcache.web.answers import (
     RETRY,
     answer,
     freshness_headers,
-    json_fields,
+    not_modified,
+    revalidated,
     show_job,
     without_body,
 )
-from jobcache.web.query import Query, path_names, sent_path
+from jobcache.web.etag import has_etag, make_etag
+from jobcache.web.fields import read_fields
+from jobcache.web.loops import LoopThread, runs_asyncio
+from jobcache.web.paths import asked_path
+from jobcache.web.query import BadParameter, Query, path_names
 
+T = TypeVar("T")
+
+PREFIX = "/api/"
+"""What every path but ``/`` begins with."""
 ENDPOINTS = {
-    "/api/jobs": "project= group= status= limit=100 cursor=",
-    "/api/jobs/running": "",
-    "/api/jobs/recent": "hours=24 limit=50",
-    "/api/jobs/{project}/{group}/{name}": "every run of one job",
-    "/api/jobs/{project}/{group}/{name}/{run_id}": "one run",
+    "/api/jobs": "project= group= status= limit=100 cursor= fields= config=1",
+    "/api/jobs/running": "fields= config=1",
+    "/api/jobs/recent": "hours=24 limit=50 fields= config=1",
+    "/api/jobs/{project}/{group}/{name}": "every run of one job; fields= config=1",
+    "/api/jobs/{project}/{group}/{name}/{run_id}": "one run; fields= config=1",
     "/api/projects": "",
     "/api/dashboard/stats": "",
     "/api/problems": "prefix= limit=100",
@@ -42,6 +60,11 @@ ENDPOINTS = {
 }
 """What ``GET /`` lists: the paths, and the parameters of each with their defaults."""
 
+
+GZIP_FROM = 1000
+"""Bytes of the smallest answer that is compressed, for clients that take that."""
+GZIP_LEVEL = 1
+"""The fastest: a list of configs, which are alike, shrinks to a fifteenth all the same."""
 
 STALE_IF_ERROR_VARIABLE = "JOBCACHE_STALE_IF_ERROR"
 """Seconds for which old answers may stand in while Redis does not answer; empty for none."""
@@ -56,6 +79,7 @@ class JobApi:
 
     def __init__(self, cache: AsyncJobCache | None = None) -> None:
         self._configured = cache
+        self._asyncio = LoopThread()
         routes = {
             "/": self.index,
             "/api/health": self.health,
@@ -71,6 +95,9 @@ class JobApi:
         self._http = Starlette(
             routes=[Route(path, endpoint) for path, endpoint in routes.items()],
             exception_handlers=EXCEPTION_HANDLERS,
+            middleware=[
+                Middleware(GZipMiddleware, minimum_size=GZIP_FROM, compresslevel=GZIP_LEVEL)
+            ],
         )
         self._http.router.redirect_slashes = False
 
@@ -81,9 +108,12 @@ class JobApi:
             return
         if scope["type"] == "http":
             # Routes match what the client sent, still encoded: a decoded name may hold anything, "%2F" included.
-            scope = {**scope, "path": sent_path(scope)}
+            scope = {**scope, "path": asked_path(scope, PREFIX), "root_path": ""}
             if scope["method"] == "HEAD":
                 send = without_body(send)
+            if not runs_asyncio():
+                await self._asyncio.serve(self._http, scope, send)
+                return
         await self._http(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -96,7 +126,7 @@ class JobApi:
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await cache.stop()
+        await (cache.stop() if runs_asyncio() else self._asyncio.run(cache.stop()))
         await send({"type": "lifespan.shutdown.complete"})
 
     @property
@@ -125,7 +155,7 @@ class JobApi:
             state = {"state": "unavailable", "reason": str(error), "worker": os.getpid()}
             return answer(state, status=503, headers=RETRY)
         return answer(
-            {**json_fields(found), "worker": os.getpid()},
+            {**dict(found), "worker": os.getpid()},
             status=200 if serves else 503,
             headers=freshness_headers(found) | ({} if serves else RETRY),
         )
@@ -133,63 +163,87 @@ class JobApi:
     async def jobs(self, request: Request) -> Response:
         """One page of the jobs that match the filters, newest start first."""
         query = Query(request)
-        found = await self._cache.page(
-            query.text("project"),
-            query.text("group"),
-            query.checked("status", read_status),
-            query.count("limit", 100, least=1, most=CHUNK),
-            query.checked("cursor", lambda text: str(Cursor.read(text))),
+        names = read_fields(query)
+        page = await self._ask(
+            self._cache.page(
+                query.text("project"),
+                query.text("group"),
+                query.checked("status", read_status),
+                query.count("limit", 100, least=1, most=CHUNK),
+                query.checked("cursor", lambda text: str(Cursor.read(text))),
+            )
         )
-        page = {
-            "jobs": [show_job(job) for job in found.jobs],
-            "total": found.total,
-            "cursor": found.cursor,
-        }
-        return self._listing(page)
-
-    async def running(self, _: Request) -> Response:
-        """Jobs that run and whose heartbeat is fresh, newest start first."""
         return self._listing(
-            {"jobs": [show_job(job) for job in await self._cache.get_running_jobs()]}
+            request,
+            lambda: {
+                "jobs": [show_job(job, names) for job in page.jobs],
+                "total": page.total,
+                "cursor": page.cursor,
+            },
         )
+
+    async def running(self, request: Request) -> Response:
+        """Jobs that run and whose heartbeat is fresh, newest start first."""
+        names = read_fields(Query(request))
+        return self._jobs(request, await self._ask(self._cache.get_running_jobs()), names)
 
     async def recent(self, request: Request) -> Response:
         """Jobs that started within some hours before the last scan, newest start first."""
         query = Query(request)
-        hours, limit = query.amount("hours", 24.0), query.count("limit", 50)
-        return self._listing(
-            {"jobs": [show_job(job) for job in await self._cache.get_recent_jobs(hours, limit)]}
+        names, hours, limit = (
+            read_fields(query),
+            query.amount("hours", 24.0),
+            query.count("limit", 50),
+        )
+        return self._jobs(
+            request, await self._ask(self._cache.get_recent_jobs(hours, limit)), names
         )
 
     async def runs(self, request: Request) -> Response:
         """Every run of one job name, newest start first."""
-        names = path_names(request)
-        return self._listing(
-            {"jobs": [show_job(job) for job in await self._cache.get_job_runs(*names)]}
-        )
+        names = read_fields(Query(request))
+        found = await self._ask(self._cache.get_job_runs(*path_names(request)))
+        return self._jobs(request, found, names)
 
     async def job(self, request: Request) -> Response:
         """One run, or 404."""
-        names = path_names(request)
-        found = await self._cache.get_job(*names)
+        names, path = read_fields(Query(request)), path_names(request)
+        found = await self._ask(self._cache.get_job(*path))
         if found is None:
-            return self._answer({"error": f"no job {'/'.join(names)!r}"}, status=404)
-        return self._answer(show_job(found))
+            error = {"error": f"no job {'/'.join(path)!r}"}
+            return answer(error, status=404, headers=freshness_headers(self._fresh))
+        return self._answer(request, lambda: show_job(found, names))
 
-    async def projects(self, _: Request) -> Response:
+    async def projects(self, request: Request) -> Response:
         """Every project with its totals, by name."""
-        found = await self._cache.list_projects()
-        return self._listing({"projects": [project.model_dump() for project in found]})
+        found = await self._ask(self._cache.list_projects())
+        return self._listing(
+            request, lambda: {"projects": [project.model_dump() for project in found]}
+        )
 
-    async def stats(self, _: Request) -> Response:
+    async def stats(self, request: Request) -> Response:
         """Totals of everything and of each project."""
-        return self._answer((await self._cache.get_dashboard_stats()).model_dump())
+        found = await self._ask(self._cache.get_dashboard_stats())
+        return self._answer(request, found.model_dump)
 
     async def problems(self, request: Request) -> Response:
         """What the refresher should read and does not, by path."""
         query = Query(request)
-        found = await self._cache.problems(query.text("prefix"), query.count("limit", 100))
-        return self._listing({"problems": [json_fields(problem) for problem in found]})
+        found = await self._ask(
+            self._cache.problems(query.text("prefix"), query.count("limit", 100))
+        )
+        return self._listing(request, lambda: {"problems": [dict(problem) for problem in found]})
+
+    # Answers
+
+    async def _ask(self, call: Awaitable[T]) -> T:
+        """What a call of the cache returns; what it refuses is a bad parameter."""
+        try:
+            return await call
+        except JobCacheError:
+            raise
+        except ValueError as refused:
+            raise BadParameter(str(refused)) from None
 
     @property
     def _fresh(self) -> Freshness:
@@ -198,11 +252,22 @@ class JobApi:
         assert fresh is not None
         return fresh
 
-    def _listing(self, body: dict[str, Any]) -> Response:
-        return self._answer({**body, "freshness": json_fields(self._fresh)})
+    def _jobs(
+        self, request: Request, jobs: Sequence[JobMetadata], names: Sequence[str] | None
+    ) -> Response:
+        return self._listing(request, lambda: {"jobs": [show_job(job, names) for job in jobs]})
 
-    def _answer(self, body: dict[str, Any], *, status: int = 200) -> Response:
-        return answer(body, status=status, headers=freshness_headers(self._fresh))
+    def _listing(self, request: Request, make: Callable[[], dict[str, Any]]) -> Response:
+        return self._answer(request, lambda: {**make(), "freshness": dict(self._fresh)})
+
+    def _answer(self, request: Request, make: Callable[[], dict[str, Any]]) -> Response:
+        """The answer that ``make`` makes, unless the client has it already."""
+        fresh = self._fresh
+        etag = make_etag(request, fresh)
+        headers = freshness_headers(fresh) | revalidated(etag)
+        if has_etag(request, etag):
+            return not_modified(headers)
+        return answer(make(), headers=headers)
 
 
 def _configured_stale_if_error() -> float | None:

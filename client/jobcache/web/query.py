@@ -6,10 +6,9 @@ import math
 import re
 from collections.abc import Callable
 from typing import TypeVar
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
-from starlette.types import Scope
 
 T = TypeVar("T")
 
@@ -62,12 +61,6 @@ class Query:
         if not 0 <= number < math.inf:
             raise BadParameter(f"{name}={text!r}: use a number from 0")
         return number
-
-
-def sent_path(scope: Scope) -> str:
-    """The path as the client sent it, still encoded."""
-    sent = scope.get("raw_path") or quote(scope["path"]).encode()
-    return sent.decode("latin-1")
 
 
 def path_names(request: Request) -> list[str]:

@@ -25,6 +25,7 @@ class RootCheck:
         filesystem_type: tells the filesystem type of an absolute path now, or None where that cannot be told.
         is_ignored: tells which names are passed over.
         marker: name of a file that must lie in the root; empty for none.
+        may_come_later: whether the root counts as empty until it is there for the first time.
     """
 
     def __init__(
@@ -33,6 +34,8 @@ class RootCheck:
         filesystem_type: Callable[[bytes], str | None],
         is_ignored: Callable[[bytes], bool],
         marker: str = "",
+        *,
+        may_come_later: bool = False,
     ) -> None:
         self._tree = tree
         self._filesystem_type = filesystem_type
@@ -40,6 +43,9 @@ class RootCheck:
         self._marker = marker.encode("utf-8", "surrogateescape")
         self._volume: Volume | None = None
         self._place: bytes | None = None
+        self._is_awaited = may_come_later
+        self.absence = ""
+        """Says that the root was never there, in a line for people; empty if it was, or must be."""
         self._shown = repr(str(PurePath(tree.root.decode("utf-8", "backslashreplace"))))
 
     def look(self, known: Set[bytes]) -> Directory:
@@ -48,6 +54,8 @@ class RootCheck:
         Args:
             known: names that were in it.
 
+        A root that may come later, and was never there, is empty; ``absence`` tells of it.
+
         Raises:
             RootFaultError: it cannot be read, turned empty, lacks its marker, or is another than before.
         """
@@ -55,7 +63,11 @@ class RootCheck:
             listing = self._tree.list_directory(b"", with_mtimes=True)
             marked = not self._marker or self._tree.exists(self._marker)
         except OSError as error:
+            if self._is_awaited and not known and isinstance(error, FileNotFoundError):
+                self.absence = f"status_dir={self._shown} does not exist yet"
+                return Directory(0, 0, {})
             raise RootFaultError(f"status_dir={self._shown}: {error.strerror or error}") from None
+        self._is_awaited, self.absence = False, ""
         if not marked:
             raise RootFaultError(f"status_dir={self._shown} lacks its marker {self._marker!r}")
         names = {

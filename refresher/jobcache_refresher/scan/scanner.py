@@ -60,6 +60,8 @@ class Scan:
     """Runs looked at."""
     volumes: Sequence[ReportedVolume] = ()
     """Directories on filesystems of their own."""
+    absence: str = ""
+    """Says that the status directory is still to come; empty if it is there."""
 
 
 class Scanner:
@@ -75,6 +77,7 @@ class Scanner:
         progress: told how many of how many runs have been examined.
         mount_types: tells the filesystem type of an absolute path (as the empty path) and of whatever is mounted below
             it, by relative path, as far as that can be told.
+        may_come_later: whether the root counts as empty until it is there for the first time.
     """
 
     def __init__(
@@ -84,6 +87,8 @@ class Scanner:
         clock: Clock,
         progress: Callable[[int, int], None] = lambda done, total: None,
         mount_types: Callable[[bytes], Mapping[bytes, str]] = lambda place: {},
+        *,
+        may_come_later: bool = False,
     ) -> None:
         self._clock = clock
         self._progress = progress
@@ -99,7 +104,11 @@ class Scanner:
         )
         is_ignored = ignored_names(settings.ignore)
         self._root_check = RootCheck(
-            tree, lambda place: mount_types(place).get(ROOT), is_ignored, settings.marker
+            tree,
+            lambda place: mount_types(place).get(ROOT),
+            is_ignored,
+            settings.marker,
+            may_come_later=may_come_later,
         )
         volume_check = VolumeCheck(tree, mount_types, self._workers)
         self._volume_check, self._volumes = volume_check, volume_check.volumes
@@ -196,7 +205,7 @@ class Scanner:
         if self._whereabouts() != before:
             # Mounted anew, or a link that leads elsewhere now: what is held is of before, and keeps a mount alive.
             self._descriptors.drop_all()
-        scan = Scan(errors=errors, volumes=self._volumes.report())
+        scan = Scan(errors=errors, volumes=self._volumes.report(), absence=self._root_check.absence)
         try:
             self._look_at_runs(scan, scope, pointed_at, fresh_since, give)
         except BaseException:

@@ -73,7 +73,6 @@ class RequestInbox:
         self._pending = Requests()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._suspended: threading.Thread | None = None
 
     @property
     def is_open(self) -> bool:
@@ -106,19 +105,12 @@ class RequestInbox:
             self._stop.set()
             self._stop = threading.Event()
             self._pending = Requests()
-        if self._thread is not None:
-            self._suspended, self._thread = self._thread, None
+        self._thread = None
 
     def stop(self) -> None:
-        """Stop reading after the read that is under way."""
+        """Stop reading. The read that is under way ends within ``BLOCK``; nobody waits for it, nothing comes of it."""
         self._stop.set()
         self._deleter.close()
-
-    def join(self) -> None:
-        """Wait for that read, so that nobody closes its connection under it."""
-        for thread in (self._suspended, self._thread):
-            if thread is not None:
-                thread.join(BLOCK * 2)
 
     def drain(self) -> Requests:
         """Everything that came since the last call."""
@@ -149,6 +141,8 @@ class RequestInbox:
                 reply = self._server.ask(
                     b"XREAD", b"BLOCK", int(BLOCK * 1000), b"STREAMS", self._keys.requests, after
                 )
+                if stop.is_set():  # whoever leads next reads it, and the release as well
+                    return
                 if not reply and place_in_stream(self._newest()) < place_in_stream(after):
                     after = b"0-0"  # the stream began anew
                 released = bool(self._server.ask(b"DEL", self._keys.release))

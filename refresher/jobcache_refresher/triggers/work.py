@@ -106,10 +106,9 @@ class WorkQueue:
         """Read no more requests than those under way."""
         self._inbox.stop()
 
-    def join(self) -> None:
-        """Wait for the threads that gather."""
+    def close(self) -> None:
+        """Watch no longer. A read of requests that is under way ends by itself, and nothing comes of it."""
         self._hint_source.close()
-        self._inbox.join()
 
     def next(self, at_least: Scope = Scope.HINTS) -> WorkItem | None:
         """The scan that is due now, or None. With a larger scope than hints, one is always due."""
