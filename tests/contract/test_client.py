@@ -24,6 +24,7 @@ from jobcache import (
     SchemaMismatch,
 )
 from jobcache.ids import encode_name
+from jobcache.schema.keys import SCHEMA_VERSION
 from tests.contract.client_runs import OTHER, RUN, ago
 from tests.contract.compare import names_of
 from tests.harness import Rig
@@ -72,10 +73,10 @@ class TestReadiness:
     def test_a_schema_from_the_future_is_refused(self, rig: Rig, server: RunningServer) -> None:
         rig.refresh()
         with server.client() as redis:
-            redis.hset(rig.refresher.keys.meta, "schema", 3)
-        with pytest.raises(SchemaMismatch, match="version 3"):
+            redis.hset(rig.refresher.keys.meta, "schema", SCHEMA_VERSION + 1)
+        with pytest.raises(SchemaMismatch, match=f"version {SCHEMA_VERSION + 1}"):
             rig.cache.list_all_jobs()
-        with pytest.raises(SchemaMismatch, match="version 3"):
+        with pytest.raises(SchemaMismatch, match=f"version {SCHEMA_VERSION + 1}"):
             rig.refresher.lead()
 
     def test_client_where_nothing_listens_is_unavailable(self, tmp_path: Path) -> None:

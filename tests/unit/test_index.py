@@ -72,15 +72,19 @@ def test_filter_indexes_hold_each_matching_job_once(
         assert hits == (1 if status in {None, own} else 0)
 
 
-def test_placements_by_heartbeat_are_of_running_jobs_only() -> None:
+def test_placements_by_heartbeat_are_of_every_job_and_twice_more_of_running_ones() -> None:
     job = JobId("p", "g", "n", "r")
-    entries = {
-        entry.key: entry.score
-        for entry in index_entries(job, IndexedFields(JobStatus.RUNNING, 1.0, None))
-    }
-    assert entries[keys.RUNNING] == float("-inf")
-    ended = {entry.key for entry in index_entries(job, IndexedFields(JobStatus.FAILED, 1.0, 2.0))}
-    assert keys.RUNNING not in ended
+
+    def scores(status: JobStatus, beat: float | None) -> dict[bytes, float]:
+        entries = index_entries(job, IndexedFields(status, 1.0, beat))
+        return {entry.key: entry.score for entry in entries}
+
+    running = scores(JobStatus.RUNNING, None)
+    for key in (keys.ACTIVITY, keys.RUNNING, keys.running_index("p")):
+        assert running[key] == float("-inf")
+    ended = scores(JobStatus.FAILED, 2.0)
+    assert ended[keys.ACTIVITY] == 2.0
+    assert not {keys.RUNNING, keys.running_index("p")} & ended.keys()
 
 
 @pytest.mark.parametrize("namespace", ["", "a b", "{x}", "a:b", "é", "x" * 65, "-a", "a\n", "*"])

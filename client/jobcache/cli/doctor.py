@@ -369,7 +369,7 @@ class _Examination:
         return reply[1], [read_standing(one) for one in reply[2]]
 
 
-_ALWAYS = {names.JOBS, names.RUNNING, names.PROJECTS} | {
+_ALWAYS = {names.JOBS, names.ACTIVITY, names.RUNNING, names.PROJECTS} | {
     names.status_index(status) for status in JobStatus
 }
 """Indexes that are looked at even if nothing is known to stand in them."""

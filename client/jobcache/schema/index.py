@@ -57,10 +57,12 @@ def placements(job: JobId, indexed: IndexedFields) -> tuple[Placement, ...]:
     by_start = Placement(_indexes(job.project, job.group, status), path, started)
     runs = keys.runs_index(job.project, job.group, job.name)
     by_run = Placement((runs,), encode_name(job.run_id), started)
-    if status is not JobStatus.RUNNING:
-        return by_start, by_run
     beat = score(indexed.heartbeat_at)
-    return by_start, by_run, Placement((keys.RUNNING, keys.running_index(job.project)), path, beat)
+    by_beat = Placement((keys.ACTIVITY,), path, beat)
+    if status is not JobStatus.RUNNING:
+        return by_start, by_run, by_beat
+    running = Placement((keys.RUNNING, keys.running_index(job.project)), path, beat)
+    return by_start, by_run, by_beat, running
 
 
 def index_entries(job: JobId, indexed: IndexedFields) -> frozenset[Entry]:

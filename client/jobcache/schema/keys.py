@@ -16,7 +16,7 @@ from jobcache.errors import ConfigError
 from jobcache.ids import JobId, encode_name
 from jobcache.models import JobStatus
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of everything below, kept in ``meta``. A reader refuses a version from the future."""
 
 NAMESPACE_VARIABLE = "JOBCACHE_NAMESPACE"
@@ -42,6 +42,7 @@ KEY_TABLE = (
     KeyRow("group:<g>/status:<s>", "zset", "ids of one group name, whatever the project"),
     KeyRow("project:<p>/group:<g>/status:<s>", "zset", "ids of one group of one project"),
     KeyRow("runs:<p>/<g>/<n>", "zset", "run ids of one job name, by start time"),
+    KeyRow("activity", "zset", "every id, by heartbeat time"),
     KeyRow("running", "zset", "ids whose status is running, by heartbeat time"),
     KeyRow("running:<p>", "zset", "the same within one project"),
     KeyRow("projects", "zset", "names of the projects, all with score 0"),
@@ -123,6 +124,7 @@ META = b"meta"
 LEASE = b"lease"
 JOB_PREFIX = b"job:"
 JOBS = b"jobs"
+ACTIVITY = b"activity"
 RUNNING = b"running"
 PROJECTS = b"projects"
 PROJECT_PREFIX = b"project:"

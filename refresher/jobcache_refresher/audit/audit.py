@@ -240,7 +240,7 @@ class Auditor:
             self._round_findings = 0
 
 
-_ALWAYS = frozenset({names.JOBS, names.RUNNING, names.PROJECTS}) | {
+_ALWAYS = frozenset({names.JOBS, names.ACTIVITY, names.RUNNING, names.PROJECTS}) | {
     names.status_index(status) for status in JobStatus
 }
 """Indexes that are looked at even if nothing must stand in them."""
