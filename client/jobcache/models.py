@@ -175,8 +175,8 @@ class JobPage(BaseModel):
     """One page of a listing."""
 
     jobs: list[JobMetadata]
-    total: int
-    """How many jobs the filters match in all."""
+    total: int | None
+    """How many jobs the filters match in all; None if that would have to be counted job by job."""
     cursor: str | None
     """Pass it on to get the next page; None after the last one."""
     freshness: Freshness

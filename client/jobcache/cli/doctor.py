@@ -369,8 +369,8 @@ class _Examination:
         return reply[1], [read_standing(one) for one in reply[2]]
 
 
-_ALWAYS = {names.JOBS, names.ACTIVITY, names.RUNNING, names.PROJECTS} | {
-    names.status_index(status) for status in JobStatus
+_ALWAYS = {names.JOBS, names.RUNNING, names.PROJECTS} | {
+    index(status) for status in JobStatus for index in (names.status_index, names.activity_index)
 }
 """Indexes that are looked at even if nothing is known to stand in them."""
 _UNCOUNTED = {row.key.encode() for row in names.KEY_TABLE if "<" not in row.key} - _ALWAYS

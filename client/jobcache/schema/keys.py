@@ -42,9 +42,9 @@ KEY_TABLE = (
     KeyRow("group:<g>/status:<s>", "zset", "ids of one group name, whatever the project"),
     KeyRow("project:<p>/group:<g>/status:<s>", "zset", "ids of one group of one project"),
     KeyRow("runs:<p>/<g>/<n>", "zset", "run ids of one job name, by start time"),
-    KeyRow("activity", "zset", "every id, by heartbeat time"),
     KeyRow("running", "zset", "ids whose status is running, by heartbeat time"),
     KeyRow("running:<p>", "zset", "the same within one project"),
+    KeyRow("activity:<s>", "zset", "ids of one status other than running, by heartbeat time"),
     KeyRow("projects", "zset", "names of the projects, all with score 0"),
     KeyRow("groups:<p>", "zset", "names of one project's groups, all with score 0"),
     KeyRow("meta", "hash", "schema, epoch, generation, state, times, settings and counts"),
@@ -124,7 +124,6 @@ META = b"meta"
 LEASE = b"lease"
 JOB_PREFIX = b"job:"
 JOBS = b"jobs"
-ACTIVITY = b"activity"
 RUNNING = b"running"
 PROJECTS = b"projects"
 PROJECT_PREFIX = b"project:"
@@ -186,6 +185,11 @@ def runs_prefix(project: str, group: str, name: str) -> bytes:
 def running_index(project: str) -> bytes:
     """Running jobs of one project."""
     return RUNNING_PREFIX + encode_name(project)
+
+
+def activity_index(status: JobStatus) -> bytes:
+    """Every job with one status, by heartbeat."""
+    return RUNNING if status is JobStatus.RUNNING else b"activity:" + status.value.encode()
 
 
 def groups_listing(project: str) -> bytes:

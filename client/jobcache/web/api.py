@@ -14,9 +14,8 @@ from starlette.types import Receive, Scope, Send
 from jobcache.aio import AsyncJobCache
 from jobcache.errors import CacheNotReady, CacheUnavailable, ConfigError, SchemaMismatch
 from jobcache.models import Freshness
-from jobcache.queries.cursor import Cursor
-from jobcache.queries.fetch import CHUNK
-from jobcache.queries.filters import read_status
+from jobcache.queries.filters import TIMES
+from jobcache.queries.listing import LARGEST_PAGE
 from jobcache.queries.stale_if_error import check_stale_if_error
 from jobcache.web.answers import (
     EXCEPTION_HANDLERS,
@@ -27,10 +26,11 @@ from jobcache.web.answers import (
     show_job,
     without_body,
 )
-from jobcache.web.query import Query, path_names, sent_path
+from jobcache.web.query import BadParameter, Query, path_names, sent_path
 
 ENDPOINTS = {
-    "/api/jobs": "project= group= status= limit=100 cursor=",
+    "/api/jobs": "project= group= status= text= started_after= started_before= active_after= active_before= "
+    "order=started limit=100 cursor=; the first three may be repeated",
     "/api/jobs/running": "",
     "/api/jobs/recent": "hours=24 limit=50",
     "/api/jobs/{project}/{group}/{name}": "every run of one job",
@@ -131,15 +131,23 @@ class JobApi:
         )
 
     async def jobs(self, request: Request) -> Response:
-        """One page of the jobs that match the filters, newest start first."""
+        """One page of the jobs that match the filters, newest first."""
         query = Query(request)
-        found = await self._cache.page(
-            query.text("project"),
-            query.text("group"),
-            query.checked("status", read_status),
-            query.count("limit", 100, least=1, most=CHUNK),
-            query.checked("cursor", lambda text: str(Cursor.read(text))),
-        )
+        limit = query.count("limit", 100, least=1, most=LARGEST_PAGE)
+        times = {name: query.time(name) for name in TIMES}
+        try:
+            found = await self._cache.page(
+                query.texts("project"),
+                query.texts("group"),
+                query.texts("status"),
+                limit,
+                query.text("cursor"),
+                text=query.text("text"),
+                order=query.text("order") or "started",
+                **times,
+            )
+        except ValueError as error:
+            raise BadParameter(str(error)) from None
         page = {
             "jobs": [show_job(job) for job in found.jobs],
             "total": found.total,

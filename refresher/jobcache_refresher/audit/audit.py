@@ -240,8 +240,8 @@ class Auditor:
             self._round_findings = 0
 
 
-_ALWAYS = frozenset({names.JOBS, names.ACTIVITY, names.RUNNING, names.PROJECTS}) | {
-    names.status_index(status) for status in JobStatus
+_ALWAYS = frozenset({names.JOBS, names.RUNNING, names.PROJECTS}) | {
+    index(status) for status in JobStatus for index in (names.status_index, names.activity_index)
 }
 """Indexes that are looked at even if nothing must stand in them."""
 
