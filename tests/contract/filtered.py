@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -83,6 +83,9 @@ def _is_within(seconds: float, wanted: Wanted, name: str, moment: Moment) -> boo
     )
 
 
+_CASES: list[Callable[[str], str]] = [str.upper, str.lower, str]
+
+
 class RandomFilters:
     """Filters at random, of values that the jobs of a tree have and of some that they do not have."""
 
@@ -115,7 +118,7 @@ class RandomFilters:
         if self._random.random() < 0.35:
             words = self._random.choices(self._words, k=self._random.choice([1, 1, 2]))
             wanted["text"] = self._random.choice([" ", "\t "]).join(
-                self._random.choice([str.upper, str.lower, str])(_part(self._random, word))
+                self._random.choice(_CASES)(_part(self._random, word))
                 for word in words
                 if word.isascii()
             )

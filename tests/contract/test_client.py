@@ -115,8 +115,8 @@ class TestQueries:
             cache.get_recent_jobs(hours=-1)
         with pytest.raises(ValueError, match="hours=nan"):
             cache.get_recent_jobs(hours=math.nan)
-        with pytest.raises(ValueError, match="limit=201"):
-            cache.page(limit=201)
+        with pytest.raises(ValueError, match="limit=1001"):
+            cache.page(limit=1001)
         with pytest.raises(ValueError, match="cursor='x'"):
             cache.page(cursor="x")
         with pytest.raises(ValueError, match="no directory"):
@@ -328,7 +328,7 @@ class TestQueries:
         assert (listed, page.jobs, page.total) == (expected, expected, len(expected))
         first = rig.cache.page(*filters, limit=1, cursor="")
         assert (first.jobs, first.total) == (expected[:1], len(expected))
-        assert first.cursor is not None
+        assert (first.cursor is None) == (len(expected) == 1)
         # A cursor of the one is a cursor of the other.
-        for other in (filters, same):
+        for other in (filters, same) if first.cursor else ():
             assert rig.cache.page(*other, limit=200, cursor=first.cursor).jobs == expected[1:]

@@ -91,17 +91,14 @@ def test_filters_empty_sequence_or_impossible_name_matches_nothing(given: dict[s
         (["live", "running"], {RUNNING}, None),
         (["stale", RUNNING], {RUNNING}, None),
         (["stale", "failed"], {RUNNING, FAILED}, False),
-        (["live", "completed", "failed", "preempted", "unknown"], None, True),
+        (["live", "completed", "failed", "preempted", "unknown"], set(JobStatus), True),
     ],
 )
 def test_filters_live_and_stale_are_running_ones_with_and_without_a_fresh_heartbeat(
-    words: Any, statuses: set[JobStatus] | None, fresh: bool | None
+    words: Any, statuses: set[JobStatus], fresh: bool | None
 ) -> None:
     found = Filters.of(status=words)
-    if statuses is None:
-        assert found.statuses == frozenset(JobStatus)
-    else:
-        assert found.statuses == statuses
+    assert found.statuses == frozenset(statuses)
     assert found.fresh is fresh
 
 

@@ -51,9 +51,11 @@ def test_plan_of_what_indexes_hold_needs_no_test(
 @pytest.mark.parametrize("order", ["started", "activity"])
 def test_plan_time_by_which_a_list_is_ordered_is_a_span_of_scores(order: str) -> None:
     own, other = ("started", "active") if order == "started" else ("active", "started")
-    plan = make_plan(Filters.of(order=order, **{f"{own}_after": DAY, f"{own}_before": DAY}))
+    wanted: dict[str, Any] = {f"{own}_after": DAY, f"{own}_before": DAY}
+    plan = make_plan(Filters.of(order=order, **wanted))
     assert (plan.span, plan.tests) == (Span(AGO, AGO), ())
-    plan = make_plan(Filters.of(order=order, **{f"{other}_after": DAY}))
+    wanted = {f"{other}_after": DAY}
+    plan = make_plan(Filters.of(order=order, **wanted))
     assert plan.span == UNLIMITED
     assert plan.tests[5:] == ((b"", b"", AGO, b"") if order == "started" else (AGO, b"", b"", b""))
 

@@ -16,7 +16,7 @@ from jobcache.ids import decode_name
 from jobcache.jsontext import dumps_for_web
 from jobcache.models import Freshness, JobMetadata, JobStatus
 from jobcache.queries.fetch import CHUNK
-from jobcache.queries.filters import LIVE, STATUS_WORDS, Order, Time, read_time
+from jobcache.queries.filters import LIVE, STATUS_WORDS, Filters, Order, Time, read_time
 
 DEFAULT_LIMIT = 20
 MOST_HOURS = 24 * 366 * 10_000
@@ -113,9 +113,9 @@ def _read_filters(running: bool, recent: float | None, **filters: Any) -> dict[s
     """The filters of ``page`` that the options mean. Empty text is no filter.
 
     Raises:
-        click.UsageError: the options contradict each other.
+        click.UsageError: the options contradict each other, or one cannot be used.
     """
-    wanted = {
+    wanted: dict[str, Any] = {
         name: [one for one in value if one] or None if isinstance(value, tuple) else value
         for name, value in filters.items()
     }
@@ -128,6 +128,10 @@ def _read_filters(running: bool, recent: float | None, **filters: Any) -> dict[s
         if wanted["started_after"] is not None:
             raise click.UsageError("--recent excludes --started-after.")
         wanted["started_after"] = timedelta(hours=min(recent, MOST_HOURS))
+    try:
+        Filters.of(**wanted)
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from None
     return wanted
 
 

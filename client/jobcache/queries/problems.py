@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 from itertools import islice
 
+from jobcache.arguments import require_type
 from jobcache.ids import decode_name, encode_name
 from jobcache.models import Problem
 from jobcache.queries.answer import Answer, AnswerMetadata
@@ -21,6 +22,7 @@ from jobcache.schema.scripts import read_script
 def problems(source: Source, prefix: str | None, limit: int | None) -> Query[Answer[list[Problem]]]:
     """Problems of a path, of what lies below it and of the directories above it, by path."""
     check_limit(limit)
+    require_type("prefix", prefix, str, optional=True)
     try:
         path = encode_name((prefix or "").strip("/"))
     except UnicodeEncodeError:
