@@ -167,6 +167,21 @@ def _shown(some: set[Names]) -> set[Names]:
     }
 
 
+def test_search_looks_at_few_jobs_a_step_and_asks_once_if_nothing_changed(
+    rig: Rig, short_steps: None
+) -> None:
+    RandomTree(Random(20260207), rig.status_dir).fill(60)
+    rig.settle()
+    for expected in (range(-(-60 // 7), 61), [1]):
+        before = len(rig.replies)
+        assert rig.cache.page(text="absent").total == 0
+        assert len(rig.replies) - before in expected
+    rig.settle()  # a new generation
+    before = len(rig.replies)
+    assert rig.cache.page(text="absent").total == 0
+    assert len(rig.replies) - before >= 60 // 7
+
+
 def test_both_clients_filter_alike(rig: Rig) -> None:
     random = Random(20260206)
     RandomTree(random, rig.status_dir).fill(30)
