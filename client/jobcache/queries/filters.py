@@ -9,6 +9,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from jobcache.arguments import read_texts, require_type
@@ -117,10 +118,16 @@ class Filters:
     @property
     def digest(self) -> str:
         """What a cursor says of the filters with which it was made."""
-        sets = (self.projects, self.groups, self.statuses, self.words)
-        listed = [None if one is None else sorted(one) for one in sets]
-        meant = (listed, self.fresh, *self.started, *self.active, self.order.value, self.can_match)
-        return hashlib.sha256(repr(meant).encode("utf-8", "replace")).hexdigest()[:16]
+        return _digest(self)
+
+
+@lru_cache(maxsize=256)
+def _digest(filters: Filters) -> str:
+    sets = (filters.projects, filters.groups, filters.statuses, filters.words)
+    listed = [None if one is None else sorted(one) for one in sets]
+    flags = (filters.fresh, filters.order.value, filters.can_match)
+    meant = (listed, *flags, *filters.started, *filters.active)
+    return hashlib.sha256(repr(meant).encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def check_limit(limit: int | None) -> int | None:

@@ -88,6 +88,8 @@ def read_list(
     known = source.parsed.known_answer(signature)
     baseline = NO_BASELINE if known is None else Baseline(known.epoch, known.generation)
     rows = yield from _read_step(source, plan, _step_size(limit, 0), baseline, after, known=known)
+    if known is not None and rows.found is known.found:
+        return rows
     first, found, one_moment = rows.header, rows.found, True
     # By path, since a job that is written meanwhile may move from one step to the next.
     jobs = {job.path: job for job in rows.jobs}
