@@ -14,12 +14,12 @@ from jobcache.models import (
     JobCounts,
     JobMetadata,
     JobPage,
-    JobStatus,
     Problem,
     ProjectSummary,
 )
 from jobcache.queries import changes, freshness, job, listing, problems, running, totals, writes
 from jobcache.queries.answer import Answer, Reader
+from jobcache.queries.filters import Filters, Texts, Time
 from jobcache.queries.query import Query
 from jobcache.transport.aiopool import AsyncPool
 from jobcache.transport.attempt import FAILURES
@@ -133,24 +133,60 @@ class AsyncJobCache(Client[_Connected]):
 
     async def list_all_jobs(
         self,
-        project: str | None = None,
-        group: str | None = None,
-        status: JobStatus | str | None = None,
+        project: Texts = None,
+        group: Texts = None,
+        status: Texts = None,
         limit: int | None = 100,
+        *,
+        text: str | None = None,
+        started_after: Time = None,
+        started_before: Time = None,
+        active_after: Time = None,
+        active_before: Time = None,
+        order: str = "started",
     ) -> list[JobMetadata]:
         """See ``JobCache.list_all_jobs``."""
-        return await self._read(listing.list_all_jobs, project, group, status, limit)
+        filters = Filters.of(
+            project,
+            group,
+            status,
+            text=text,
+            started_after=started_after,
+            started_before=started_before,
+            active_after=active_after,
+            active_before=active_before,
+            order=order,
+        )
+        return await self._read(listing.list_all_jobs, filters, limit)
 
     async def page(
         self,
-        project: str | None = None,
-        group: str | None = None,
-        status: JobStatus | str | None = None,
+        project: Texts = None,
+        group: Texts = None,
+        status: Texts = None,
         limit: int = 100,
         cursor: str | None = None,
+        *,
+        text: str | None = None,
+        started_after: Time = None,
+        started_before: Time = None,
+        active_after: Time = None,
+        active_before: Time = None,
+        order: str = "started",
     ) -> JobPage:
         """See ``JobCache.page``."""
-        return await self._read(listing.page, project, group, status, limit, cursor)
+        filters = Filters.of(
+            project,
+            group,
+            status,
+            text=text,
+            started_after=started_after,
+            started_before=started_before,
+            active_after=active_after,
+            active_before=active_before,
+            order=order,
+        )
+        return await self._read(listing.page, filters, limit, cursor)
 
     async def get_job(self, project: str, group: str, name: str, run_id: str) -> JobMetadata | None:
         """One run, by the names of its directory."""

@@ -15,12 +15,12 @@ from jobcache.models import (
     JobCounts,
     JobMetadata,
     JobPage,
-    JobStatus,
     Problem,
     ProjectSummary,
 )
 from jobcache.queries import changes, freshness, job, listing, problems, running, totals, writes
 from jobcache.queries.answer import Answer, Reader
+from jobcache.queries.filters import Filters, Texts, Time
 from jobcache.queries.query import Query
 from jobcache.transport.attempt import FAILURES
 from jobcache.transport.client import Client, Connected
@@ -124,36 +124,85 @@ class JobCache(Client[_Connected]):
 
     def list_all_jobs(
         self,
-        project: str | None = None,
-        group: str | None = None,
-        status: JobStatus | str | None = None,
+        project: Texts = None,
+        group: Texts = None,
+        status: Texts = None,
         limit: int | None = 100,
+        *,
+        text: str | None = None,
+        started_after: Time = None,
+        started_before: Time = None,
+        active_after: Time = None,
+        active_before: Time = None,
+        order: str = "started",
     ) -> list[JobMetadata]:
-        """Jobs that match every filter given, newest start first; equal starts by id, backwards.
+        """Jobs that match every filter given, newest first; equal times by id, backwards.
 
-        Empty text is no filter.
+        Args:
+            project: a name or several. Empty text is no filter; an empty sequence matches nothing.
+            group: the same, of groups in whatever project.
+            status: a status or several; also ``live`` (running with a fresh heartbeat) and ``stale`` (without).
+            limit: at most that many; None for all.
+            text: words, split at blanks. Each must be in the path, or, if it begins with a digit, in the SLURM id. The
+                case of ASCII letters does not matter.
+            started_after: start then or later: an aware datetime, or a timedelta before the last completed scan.
+            started_before: start before it.
+            active_after: the same for the last heartbeat.
+            active_before: the same for the last heartbeat.
+            order: ``started``, or ``activity``: by the last heartbeat.
 
         Raises:
-            ValueError: a negative limit, or a status that does not exist.
+            ValueError: a negative limit, a status or an order that does not exist, or a datetime without a zone.
         """
-        return self._read(listing.list_all_jobs, project, group, status, limit)
+        filters = Filters.of(
+            project,
+            group,
+            status,
+            text=text,
+            started_after=started_after,
+            started_before=started_before,
+            active_after=active_after,
+            active_before=active_before,
+            order=order,
+        )
+        return self._read(listing.list_all_jobs, filters, limit)
 
     def page(
         self,
-        project: str | None = None,
-        group: str | None = None,
-        status: JobStatus | str | None = None,
+        project: Texts = None,
+        group: Texts = None,
+        status: Texts = None,
         limit: int = 100,
         cursor: str | None = None,
+        *,
+        text: str | None = None,
+        started_after: Time = None,
+        started_before: Time = None,
+        active_after: Time = None,
+        active_before: Time = None,
+        order: str = "started",
     ) -> JobPage:
-        """One page of ``list_all_jobs`` with the total and a cursor to the next one.
+        """One page of ``list_all_jobs`` with a cursor to the next one, if there is one, and the total, if it is known.
 
-        Jobs that come or go between two pages neither repeat nor hide the others.
+        Jobs that come or go between two pages neither repeat nor hide the others. By activity, a run that beats between
+        two pages may be missing from the later one.
 
         Raises:
-            ValueError: a limit outside 1 to 200, a status that does not exist, or a cursor that no page gave.
+            ValueError: as ``list_all_jobs``; a limit outside 1 to 1000; a cursor that no page with these filters and
+                this order gave.
         """
-        return self._read(listing.page, project, group, status, limit, cursor)
+        filters = Filters.of(
+            project,
+            group,
+            status,
+            text=text,
+            started_after=started_after,
+            started_before=started_before,
+            active_after=active_after,
+            active_before=active_before,
+            order=order,
+        )
+        return self._read(listing.page, filters, limit, cursor)
 
     def get_job(self, project: str, group: str, name: str, run_id: str) -> JobMetadata | None:
         """One run, by the names of its directory."""

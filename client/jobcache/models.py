@@ -246,7 +246,9 @@ class JobPage(BaseModel):
     """One page of a listing."""
 
     jobs: list[JobMetadata] = Field(description="The jobs of this page.")
-    total: int = Field(description="How many jobs the filters match in all.")
+    total: int | None = Field(
+        description="How many jobs the filters match in all; null if they would have to be counted job by job."
+    )
     cursor: str | None = Field(
         description="Pass it on to get the next page; null after the last one."
     )

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from jobcache.schema.scripts import read_jobs_script, read_script
+from jobcache.schema.scripts import listing_script, read_jobs_script, read_script
 from jobcache_refresher.publish.scripts import fenced_script, lease_script
 
 SLOW_FROM = 500
@@ -286,7 +286,7 @@ def script_names() -> dict[str, str]:
     """The project's scripts by the digest that names them on the server."""
     names: dict[str, str] = {}
     for package, loaders in (
-        ("jobcache.schema", (read_script, read_jobs_script)),
+        ("jobcache.schema", (read_script, read_jobs_script, listing_script)),
         ("jobcache_refresher", (fenced_script, lease_script)),
     ):
         for file in files(package).joinpath("lua").iterdir():

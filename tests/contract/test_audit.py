@@ -177,7 +177,7 @@ def test_rebuild_is_never_seen_half_done(
     fill(status_dir, count)
     with Rig(real_server.url, status_dir, namespace) as rig:
         rig.settle()
-        seen: set[int | str] = set()
+        seen: set[int | str | None] = set()
         stop = threading.Event()
 
         def read() -> None:

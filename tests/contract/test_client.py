@@ -24,6 +24,7 @@ from jobcache import (
     SchemaMismatch,
 )
 from jobcache.ids import encode_name
+from jobcache.schema.keys import SCHEMA_VERSION
 from tests.contract.client_runs import OTHER, RUN, ago
 from tests.contract.compare import names_of
 from tests.harness import Rig
@@ -72,10 +73,10 @@ class TestReadiness:
     def test_a_schema_from_the_future_is_refused(self, rig: Rig, server: RunningServer) -> None:
         rig.refresh()
         with server.client() as redis:
-            redis.hset(rig.refresher.keys.meta, "schema", 3)
-        with pytest.raises(SchemaMismatch, match="version 3"):
+            redis.hset(rig.refresher.keys.meta, "schema", SCHEMA_VERSION + 1)
+        with pytest.raises(SchemaMismatch, match=f"version {SCHEMA_VERSION + 1}"):
             rig.cache.list_all_jobs()
-        with pytest.raises(SchemaMismatch, match="version 3"):
+        with pytest.raises(SchemaMismatch, match=f"version {SCHEMA_VERSION + 1}"):
             rig.refresher.lead()
 
     def test_client_where_nothing_listens_is_unavailable(self, tmp_path: Path) -> None:
@@ -114,8 +115,8 @@ class TestQueries:
             cache.get_recent_jobs(hours=-1)
         with pytest.raises(ValueError, match="hours=nan"):
             cache.get_recent_jobs(hours=math.nan)
-        with pytest.raises(ValueError, match="limit=201"):
-            cache.page(limit=201)
+        with pytest.raises(ValueError, match="limit=1001"):
+            cache.page(limit=1001)
         with pytest.raises(ValueError, match="cursor='x'"):
             cache.page(cursor="x")
         with pytest.raises(ValueError, match="no directory"):
@@ -327,7 +328,7 @@ class TestQueries:
         assert (listed, page.jobs, page.total) == (expected, expected, len(expected))
         first = rig.cache.page(*filters, limit=1, cursor="")
         assert (first.jobs, first.total) == (expected[:1], len(expected))
-        assert first.cursor is not None
+        assert (first.cursor is None) == (len(expected) == 1)
         # A cursor of the one is a cursor of the other.
-        for other in (filters, same):
+        for other in (filters, same) if first.cursor else ():
             assert rig.cache.page(*other, limit=200, cursor=first.cursor).jobs == expected[1:]

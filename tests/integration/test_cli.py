@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,37 @@ def test_ls_filters_and_orders(filled: Rig) -> None:
     assert run_ids(
         filled, "--recent", "1000", "--project", "p", "--group", "g", "--limit", "1"
     ) == ["failed"]
+
+
+@pytest.mark.parametrize(
+    ("args", "wanted"),
+    [
+        (["--status", "failed", "--status", "stale"], {"status": ["failed", "stale"]}),
+        (
+            ["--status", "live", "--project", "", "--project", "p"],
+            {"status": "live", "project": "p"},
+        ),
+        (["--group", "g", "--group", "default"], {"group": ["g", "default"]}),
+        (["--text", "FAIL p"], {"text": "fail p"}),
+        (["--order", "activity"], {"order": "activity"}),
+        (["--order", "", "--text", "", "--started-after", ""], {}),
+        (["--started-after", "24h"], {"started_after": timedelta(hours=24)}),
+        (["--started-before", "1d"], {"started_before": timedelta(days=1)}),
+        (
+            ["--active-after", "10m", "--running"],
+            {"active_after": timedelta(minutes=10), "status": "live"},
+        ),
+        (
+            ["--active-before", "2026-02-04T09:44:35Z"],
+            {"active_before": datetime(2026, 2, 4, 9, 44, 35, tzinfo=UTC)},
+        ),
+    ],
+)
+def test_ls_filters_mean_what_they_mean_in_python(
+    filled: Rig, args: list[str], wanted: dict[str, Any]
+) -> None:
+    expected = filled.cache.list_all_jobs(**wanted)
+    assert run_ids(filled, *args) == [job.run_id for job in expected]
 
 
 def test_empty_text_is_no_filter(filled: Rig) -> None:
@@ -394,6 +425,10 @@ def test_invalidate_and_refresh_reach_the_refresher(
         (["ls", "--status", "bogus"], ["'--status'", "'bogus'"], 2),
         (["ls", "--recent", "nan"], ["'--recent'", "nan"], 2),
         (["ls", "--running", "--status", "failed"], ["--running", "failed"], 2),
+        (["ls", "--recent", "1", "--started-after", "1h"], ["--recent", "--started-after"], 2),
+        (["ls", "--started-after", "2026-02-04"], ["--started-after", "2026-02-04", "30m"], 2),
+        (["ls", "--text", "x" * 1001], ["text", "1000"], 2),
+        (["ls", "--order", "name"], ["'--order'", "'name'"], 2),
         (["get", "a/b"], ["JOB='a/b'"], 2),
         (["get", "a", "b", "c", "d/e"], ["JOB='a/b/c/d/e'"], 2),
         (["frobnicate"], ["'frobnicate'"], 2),

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -84,6 +85,36 @@ class TestAnswers:
             cursor = page["cursor"]
         assert seen == ["/".join(job.id) for job in cache.list_all_jobs(limit=None)]
         assert page["total"] == len(seen) == 235
+
+    @pytest.mark.parametrize(
+        ("query", "wanted"),
+        [
+            ("status=failed&status=completed", {"status": ["failed", "completed"]}),
+            ("status=live&project=", {"status": "live"}),
+            ("status=&status=stale&order=activity", {"status": "stale", "order": "activity"}),
+            ("order=&text=", {}),
+            ("order=activity", {"order": "activity"}),
+            ("text=R+1", {"text": "r 1"}),
+            ("started_after=36h", {"started_after": timedelta(hours=36)}),
+            (
+                "active_before=2026-02-04T09:44:35%2B02:00",
+                {"active_before": datetime.fromisoformat("2026-02-04T09:44:35+02:00")},
+            ),
+        ],
+    )
+    def test_listing_filters_mean_what_they_mean_in_python(
+        self, api: Api, cache: JobCache, query: str, wanted: dict[str, Any]
+    ) -> None:
+        expected = cache.page(**wanted, limit=1000)
+        found = get(api, f"/api/jobs?{query}&limit=1000")
+        assert ids(found) == ["/".join(job.id) for job in expected.jobs]
+        assert (found["total"], found["cursor"]) == (expected.total, expected.cursor)
+
+    def test_cursor_of_other_filters_is_refused(self, api: Api) -> None:
+        cursor = get(api, "/api/jobs?limit=1")["cursor"]
+        answer = api.get(f"/api/jobs?limit=1&order=activity&cursor={cursor}")
+        assert answer.status_code == 400
+        assert "it was made by a page with other filters" in answer.json()["error"]
 
     def test_listing_without_a_limit_has_the_default(self, api: Api) -> None:
         assert len(get(api, "/api/jobs")["jobs"]) == 100
@@ -194,8 +225,13 @@ class TestRefusals:
             ("/api/jobs?limit=-1", "limit='-1'"),
             ("/api/jobs?limit=ten", "limit='ten'"),
             ("/api/jobs?limit=0", "limit='0'"),
-            ("/api/jobs?limit=201", "limit='201'"),
+            ("/api/jobs?limit=1001", "limit='1001'"),
             ("/api/jobs?limit=%D9%A3", "limit='٣'"),
+            ("/api/jobs?status=failed&status=done", "status='done'"),
+            ("/api/jobs?order=name", "order='name'"),
+            ("/api/jobs?started_after=2026-02-04", "started_after='2026-02-04'"),
+            ("/api/jobs?active_before=soon", "active_before='soon'"),
+            ("/api/jobs?text=" + "x" * 1001, "text: 1001"),
             ("/api/jobs?cursor=nonsense", "cursor='nonsense'"),
             ("/api/jobs?cursor=bmFuIHg=", "cursor='bmFuIHg='"),  # the score "nan"
             ("/api/jobs/recent?hours=-1", "hours='-1'"),

@@ -82,6 +82,19 @@ def job_row(path: bytes, revision: bytes = b"5", **job: Any) -> list[Any]:
     return [revision, job_values(path, **job)]
 
 
+def list_reply(
+    head: list[Any],
+    rows: Sequence[tuple[bytes, list[Any]]],
+    follows: bytes = b"none",
+    *,
+    total: int | None = None,
+) -> list[Any]:
+    """What ``page.lua`` replies, or without a total ``search.lua``: members, each with what is told of the job."""
+    last = [b"%d" % NOW, rows[-1][0]] if rows else []
+    counted = [] if total is None else [total]
+    return [head, [[member, row] for member, row in rows], last, follows, *counted]
+
+
 class Heard(NamedTuple):
     """What came of a query."""
 

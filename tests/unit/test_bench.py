@@ -161,6 +161,7 @@ def test_every_kind_of_key_is_told_apart() -> None:
         "runs:p/g/n": "runs",
         "running": "running",
         "running:p": "running",
+        "activity:s": "activity",
         "projects": "projects",
         "groups:p": "groups",
         "meta": "meta",

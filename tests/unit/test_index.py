@@ -12,9 +12,15 @@ from hypothesis import strategies as st
 
 from jobcache import ConfigError, JobId, JobStatus
 from jobcache.schema import keys
-from jobcache.schema.index import IndexedFields, filter_indexes, index_entries, listings
+from jobcache.schema.index import (
+    IndexedFields,
+    activity_indexes,
+    filter_indexes,
+    index_entries,
+    listings,
+)
 from jobcache.schema.keys import KEY_TABLE, Keys
-from jobcache.schema.scripts import read_jobs_script, read_script
+from jobcache.schema.scripts import listing_script, read_jobs_script, read_script
 from jobcache_refresher.publish.scripts import fenced_script, lease_script
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1)
@@ -72,15 +78,27 @@ def test_filter_indexes_hold_each_matching_job_once(
         assert hits == (1 if status in {None, own} else 0)
 
 
-def test_placements_by_heartbeat_are_of_running_jobs_only() -> None:
+def test_placements_by_heartbeat_are_of_every_job_once_and_of_running_ones_by_project() -> None:
     job = JobId("p", "g", "n", "r")
-    entries = {
-        entry.key: entry.score
-        for entry in index_entries(job, IndexedFields(JobStatus.RUNNING, 1.0, None))
-    }
-    assert entries[keys.RUNNING] == float("-inf")
-    ended = {entry.key for entry in index_entries(job, IndexedFields(JobStatus.FAILED, 1.0, 2.0))}
-    assert keys.RUNNING not in ended
+    for status in JobStatus:
+        entries = index_entries(job, IndexedFields(status, 1.0, None))
+        unread = [entry.key for entry in entries if entry.score == float("-inf")]
+        by_project = [keys.running_index("p")] if status is JobStatus.RUNNING else []
+        assert sorted(unread) == sorted([keys.activity_index(status), *by_project])
+
+
+@pytest.mark.parametrize("statuses", [None, *([one] for one in JobStatus), list(JobStatus)[1:3]])
+@pytest.mark.parametrize("projects", [None, ["p"], ["p", "q"], ["q"]])
+def test_activity_indexes_hold_each_job_with_the_statuses_once(
+    projects: list[str] | None, statuses: list[JobStatus] | None
+) -> None:
+    indexes = activity_indexes(projects, statuses)
+    for own in JobStatus:
+        entries = index_entries(JobId("p", "g", "n", "r"), IndexedFields(own, 1.0, 1.0))
+        standing = [entry.key for entry in entries]
+        other = projects == ["q"] and statuses == [JobStatus.RUNNING]
+        expected = statuses is None or own in statuses
+        assert sum(standing.count(index) for index in indexes) == (expected and not other)
 
 
 @pytest.mark.parametrize("namespace", ["", "a b", "{x}", "a:b", "é", "x" * 65, "-a", "a\n", "*"])
@@ -96,7 +114,8 @@ def test_namespace_is_one_slot_of_a_cluster() -> None:
 def test_script_header_says_its_keys_and_arguments() -> None:
     scripts = [
         *(read_script(name) for name in ("summary", "changes", "freshness")),
-        *(read_jobs_script(name) for name in ("page", "job", "jobs", "running")),
+        *(read_jobs_script(name) for name in ("job", "jobs", "running")),
+        *(listing_script(name) for name in ("page", "search")),
     ]
     scripts += [
         fenced_script(name)

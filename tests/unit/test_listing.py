@@ -11,16 +11,18 @@ from jobcache import JobStatus
 from jobcache.queries import listing
 from jobcache.queries.cursor import Cursor
 from jobcache.queries.fetch import CHUNK
-from tests.unit.replies import NOW, header, job_row, make_source, paths_of, tell
+from jobcache.queries.filters import Filters
+from jobcache.queries.listing import LARGEST_PAGE
+from tests.unit.replies import NOW, header, job_row, list_reply, make_source, paths_of, tell
 
 ONE, OTHER = b"p/g/n/1", b"p/g/n/2"
 KEY = b"jobcache:{n}:"
+ANY = Filters.of()
 STATUSES = [status.value.encode() for status in JobStatus]
 
 
-def page_of(*paths: bytes, total: int = 0) -> list[Any]:
-    rows = [[path, b"%d" % (NOW - rank), job_row(path)] for rank, path in enumerate(paths)]
-    return [header(), total, rows]
+def page_of(*paths: bytes, total: int = 0, follows: bytes = b"none") -> list[Any]:
+    return list_reply(header(), [(path, job_row(path)) for path in paths], follows, total=total)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,9 @@ def page_of(*paths: bytes, total: int = 0) -> list[Any]:
 def test_list_all_jobs_filters_name_the_indexes(
     filters: tuple[Any, Any, Any], indexes: list[bytes]
 ) -> None:
-    heard = tell(listing.list_all_jobs(make_source(), *filters, 100), page_of(ONE, OTHER))
+    heard = tell(
+        listing.list_all_jobs(make_source(), Filters.of(*filters), 100), page_of(ONE, OTHER)
+    )
     assert heard.steps[0].keys == (KEY + b"meta", *(KEY + index for index in indexes))
     assert paths_of(heard.value.value) == [ONE, OTHER]
 
@@ -50,7 +54,7 @@ def test_list_all_jobs_of_impossible_names_is_empty_and_reads_no_index(
     names: tuple[Any, Any],
 ) -> None:
     for query in (
-        listing.list_all_jobs(make_source(), *names, None, 100),
+        listing.list_all_jobs(make_source(), Filters.of(*names), 100),
         listing.get_job_runs(make_source(), names[0] or "p", names[1] or "g", "n"),
     ):
         heard = tell(query, [header()])
@@ -59,7 +63,7 @@ def test_list_all_jobs_of_impossible_names_is_empty_and_reads_no_index(
 
 
 def test_page_of_impossible_names_has_no_jobs_no_cursor_and_total_0() -> None:
-    page = tell(listing.page(make_source(), "a/b", None, None, 10, None), [header()]).value.value
+    page = tell(listing.page(make_source(), Filters.of("a/b"), 10, None), [header()]).value.value
     assert (page.jobs, page.cursor, page.total) == ([], None, 0)
     assert page.freshness.generation == 7
 
@@ -67,15 +71,13 @@ def test_page_of_impossible_names_has_no_jobs_no_cursor_and_total_0() -> None:
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        (lambda source: listing.list_all_jobs(source, None, None, "no", 1), "status='no'"),
-        (lambda source: listing.list_all_jobs(source, None, None, None, -1), "limit=-1"),
+        (lambda source: listing.list_all_jobs(source, ANY, -1), "limit=-1"),
         (lambda source: listing.get_recent_jobs(source, 24, -1), "limit=-1"),
         (lambda source: listing.get_recent_jobs(source, -1, 50), "hours=-1"),
         (lambda source: listing.get_recent_jobs(source, math.nan, 50), "hours=nan"),
-        (lambda source: listing.page(source, None, None, None, 0, None), "limit=0"),
-        (lambda source: listing.page(source, None, None, None, CHUNK + 1, None), "limit=201"),
-        (lambda source: listing.page(source, None, None, "no", 1, None), "status='no'"),
-        (lambda source: listing.page(source, None, None, None, 1, "x"), "cursor='x'"),
+        (lambda source: listing.page(source, ANY, 0, None), "limit=0"),
+        (lambda source: listing.page(source, ANY, LARGEST_PAGE + 1, None), "limit=1001"),
+        (lambda source: listing.page(source, ANY, 1, "x"), "cursor='x'"),
     ],
 )
 def test_listing_bad_argument_is_a_value_error_before_anything_is_asked(
@@ -85,51 +87,71 @@ def test_listing_bad_argument_is_a_value_error_before_anything_is_asked(
         tell(query(make_source()))
 
 
-@pytest.mark.parametrize(("limit", "has_more"), [(1, True), (2, True), (3, False)])
-def test_page_cursor_is_the_last_row_of_a_full_page_only(limit: int, has_more: bool) -> None:
-    rows = [ONE, OTHER][:limit]
-    page = tell(
-        listing.page(make_source(), None, None, None, limit, None), page_of(*rows, total=9)
-    ).value.value
+@pytest.mark.parametrize(("follows", "has_more"), [(b"more", True), (b"none", False)])
+def test_page_has_a_cursor_only_if_something_follows(follows: bytes, has_more: bool) -> None:
+    reply = page_of(ONE, OTHER, total=9, follows=follows)
+    page = tell(listing.page(make_source(), ANY, 2, None), reply).value.value
     assert page.total == 9
     if has_more:
-        assert Cursor.read(page.cursor) == Cursor(b"%d" % (NOW - len(rows) + 1), rows[-1])
+        assert Cursor.read(page.cursor, ANY.digest) == Cursor(b"%d" % NOW, OTHER)
     else:
         assert page.cursor is None
 
 
+@pytest.mark.parametrize("limit", [CHUNK + 1, LARGEST_PAGE])
+def test_page_longer_than_a_step_takes_several(limit: int) -> None:
+    some = [b"p/g/n/%d" % number for number in range(limit)]
+    replies = [
+        page_of(*some[start : start + CHUNK], total=5000, follows=b"more")
+        for start in range(0, limit, CHUNK)
+    ]
+    page = tell(listing.page(make_source(8 << 20), ANY, limit, None), *replies).value.value
+    assert paths_of(page.jobs) == some
+    assert page.total == 5000
+    assert Cursor.read(page.cursor, ANY.digest).member == some[-1]
+
+
 def test_page_behind_a_cursor_is_asked_for_by_score_and_member() -> None:
-    cursor = str(Cursor(b"12.5", ONE))
-    heard = tell(listing.page(make_source(), None, None, None, 10, cursor), page_of(OTHER))
+    cursor = Cursor(b"12.5", ONE).show(ANY.digest)
+    heard = tell(listing.page(make_source(), ANY, 10, cursor), page_of(OTHER))
     assert heard.args[0][3:6] == (10, b"12.5", ONE)
     assert paths_of(heard.value.value.jobs) == [OTHER]
 
 
+@pytest.mark.parametrize(
+    "other", [{"project": "q"}, {"order": "activity"}, {"text": "x"}, {"status": ["failed"]}]
+)
+def test_page_cursor_of_other_filters_is_a_value_error(other: dict[str, Any]) -> None:
+    cursor = Cursor(b"12.5", ONE).show(Filters.of("p").digest)
+    with pytest.raises(ValueError, match=r"cursor=.*: it was made by a page with other filters"):
+        tell(listing.page(make_source(), Filters.of(**{"project": "p", **other}), 10, cursor))
+
+
 def test_page_answers_are_remembered_for_each_cursor_and_limit() -> None:
     source = make_source()
-    cursor = str(Cursor(b"12.5", ONE))
-    tell(listing.page(source, None, None, None, 10, None), page_of(ONE))
+    cursor = Cursor(b"12.5", ONE).show(ANY.digest)
+    tell(listing.page(source, ANY, 10, None), page_of(ONE))
     for limit, after in ((10, cursor), (9, None)):
-        heard = tell(listing.page(source, None, None, None, limit, after), page_of(OTHER))
+        heard = tell(listing.page(source, ANY, limit, after), page_of(OTHER))
         assert heard.args[0][:3] == (b"", 0, b""), "nothing is known of it yet"
-    same = tell(listing.page(source, None, None, None, 10, None), [header()])
+    same = tell(listing.page(source, ANY, 10, None), [header()])
     assert same.args[0][:3] == (b"1.5", 7, b"1")
     assert paths_of(same.value.value.jobs) == [ONE]
 
 
 def test_get_job_runs_reads_run_ids_and_makes_paths_of_them() -> None:
-    reply = [header(), 1, [[b"1", b"5", job_row(ONE)]]]
+    reply = list_reply(header(), [(b"1", job_row(ONE))], total=1)
     heard = tell(listing.get_job_runs(make_source(), "p", "g", "n"), reply)
     assert heard.steps[0].keys == (KEY + b"meta", KEY + b"runs:p/g/n")
-    assert heard.args[0][7] == b"p/g/n/"
+    assert heard.args[0][8] == b"p/g/n/"
     assert paths_of(heard.value.value) == [ONE]
 
 
-@pytest.mark.parametrize(("hours", "seconds"), [(24, b"86400.0"), (0, b"0.0"), (0.5, b"1800.0")])
-def test_get_recent_jobs_window_is_in_seconds(hours: float, seconds: bytes) -> None:
+@pytest.mark.parametrize(
+    ("hours", "after"),
+    [(24, b"ago:86400.0"), (0, b"ago:0.0"), (0.5, b"ago:1800.0"), (1e308, b"")],
+)
+def test_get_recent_jobs_window_is_in_seconds(hours: float, after: bytes) -> None:
     heard = tell(listing.get_recent_jobs(make_source(), hours, 50), page_of(ONE))
-    assert heard.args[0][6] == seconds
+    assert heard.args[0][6:8] == (after, b"")
     assert heard.args[0][3] == 50
-    assert tell(listing.list_all_jobs(make_source(), None, None, None, 50), page_of()).args[0][
-        6
-    ] == (b"")

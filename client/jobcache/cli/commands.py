@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import click
 
-from jobcache.cache import JobCache
-from jobcache.cli import EXIT_CODES, Exit, complain, emit, printable
+from jobcache.cli import EXIT_CODES, Exit, complain, printable
 from jobcache.cli.checkup import checkup_document, show_checkup
-from jobcache.cli.connection import Connection, connection_options, pass_connection
+from jobcache.cli.connection import Connection, check_finite, connection_options, pass_connection
+from jobcache.cli.listing import job_document, ls
 from jobcache.cli.problems import problems, show_problem
-from jobcache.cli.tables import JobTable, show_age, show_facts, show_job
+from jobcache.cli.tables import show_age, show_facts, show_job
 from jobcache.errors import CacheNotReady
 from jobcache.ids import JobId, decode_name
-from jobcache.jsontext import dumps_for_web
-from jobcache.models import DashboardStats, Freshness, JobMetadata, JobStatus, Problem
-from jobcache.queries.fetch import CHUNK
+from jobcache.models import DashboardStats, Freshness, Problem
 from jobcache.schema import meta as fields
 from jobcache.transport.endpoint import Endpoint
-
-DEFAULT_LIMIT = 20
-
-
-def _check_finite(_: click.Context, option: click.Parameter, value: float | None) -> float | None:
-    if value is not None and not math.isfinite(value * 3600):
-        raise click.BadParameter(f"{value} is not a number from 0.", param=option)
-    return value
-
-
-class _ChoiceOrNone(click.Choice[str]):
-    """One of the choices, or empty text, which is no filter."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return super().convert(value, param, ctx) if value else ""
 
 
 @click.group(
@@ -80,7 +61,7 @@ def info(connection: Connection) -> int:
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0),
-    callback=_check_finite,
+    callback=check_finite,
     default=60.0,
     show_default=True,
     metavar="SECONDS",
@@ -105,7 +86,7 @@ def refresh(connection: Connection, wait: bool, timeout: float) -> None:
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0),
-    callback=_check_finite,
+    callback=check_finite,
     default=60.0,
     show_default=True,
     metavar="SECONDS",
@@ -135,45 +116,7 @@ root.add_command(problems)
 # Jobs
 
 
-@root.command()
-@click.option("--project", help="Only of this project.")
-@click.option("--group", help="Only of groups with this name.")
-@click.option(
-    "--status",
-    type=_ChoiceOrNone([status.value for status in JobStatus]),
-    help="Only with this status.",
-)
-@click.option(
-    "--limit",
-    type=click.IntRange(min=0),
-    default=DEFAULT_LIMIT,
-    show_default=True,
-    help="At most that many.",
-)
-@click.option("--all", "every", is_flag=True, help="No limit.")
-@click.option("--running", is_flag=True, help="Only running ones with a fresh heartbeat.")
-@click.option(
-    "--recent",
-    type=click.FloatRange(min=0),
-    callback=_check_finite,
-    metavar="HOURS",
-    help="Only those that started within so many hours before the last scan.",
-)
-@connection_options
-@pass_connection
-def ls(connection: Connection, /, limit: int, every: bool, **filters: Any) -> None:
-    """List jobs, newest start first. A stale one says it runs, but is not heard of any more."""
-    found = Wanted(limit=None if every else limit, **filters).pages(connection.cache())
-    if connection.json:
-        _emit_listing(found)
-        return
-    screen = connection.screen()
-    table = JobTable(screen)
-    for page in found:
-        if shown := table.show(page.jobs):
-            emit(shown)
-    if screen.terminal:
-        emit(_footer(page.more, page.freshness))
+root.add_command(ls)
 
 
 @root.command()
@@ -189,7 +132,7 @@ def get(connection: Connection, job: tuple[str, ...]) -> int:
     found = cache.get_job(*names)
     if found is None:
         return _absent(names, cache.problems(_shown(names)))
-    connection.show(_job_document(found), lambda screen: show_job(found, screen))
+    connection.show(job_document(found), lambda screen: show_job(found, screen))
     return Exit.OK
 
 
@@ -223,71 +166,6 @@ def invalidate(connection: Connection, job: tuple[str, ...]) -> None:
     connection.show(document, lambda _: f"asked to read {printable(_shown(names))} again\n")
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which jobs ``ls`` lists. Empty text is no filter."""
-
-    project: str | None
-    group: str | None
-    status: str | None
-    running: bool
-    recent: float | None
-    limit: int | None
-
-    def pages(self, cache: JobCache) -> Iterator[Listed]:
-        """The jobs, newest start first, a page at a time: at least one, which may be empty.
-
-        Raises:
-            click.UsageError: the options contradict each other.
-        """
-        status = self.status or None
-        if self.running and status not in (None, JobStatus.RUNNING.value):
-            raise click.UsageError(f"--running excludes --status {status}.")
-        if self.running:
-            status = JobStatus.RUNNING.value
-        listed, cursor = 0, None
-        while True:
-            left = CHUNK if self.limit is None else self.limit - listed
-            # A page of running ones may hold any number of stale ones.
-            size = CHUNK if self.running else max(1, min(CHUNK, left))
-            page = cache.page(self.project, self.group, status, size, cursor)
-            recent = [job for job in page.jobs if self._is_recent(job, page.freshness)]
-            jobs = [job for job in recent if not (self.running and job.is_stale)][:left]
-            listed += len(jobs)
-            full = listed == self.limit
-            counted = full and self.recent is None and not self.running
-            yield Listed(jobs, page.total - listed if counted else 0, page.freshness)
-            cursor = page.cursor
-            if cursor is None or full or len(recent) < len(page.jobs):
-                return
-
-    def _is_recent(self, job: JobMetadata, fresh: Freshness) -> bool:
-        if self.recent is None or fresh.completed_at is None:
-            return True
-        oldest = fresh.completed_at.timestamp() - self.recent * 3600
-        return job.started_at is not None and job.started_at.timestamp() >= oldest
-
-
-class Listed(NamedTuple):
-    """A page of ``ls``."""
-
-    jobs: list[JobMetadata]
-    more: int
-    """How many jobs the limit left out, as far as a look at the indexes tells."""
-    freshness: Freshness
-
-
-def _emit_listing(pages: Iterable[Listed]) -> None:
-    """Write the pages as one JSON document, of which never more than a page is in memory."""
-    opening = between = '{"jobs":['
-    for page in pages:
-        for job in page.jobs:
-            emit(between + dumps_for_web(_job_document(job)).decode())
-            between = ","
-    freshness = dumps_for_web(page.freshness.model_dump(mode="json")).decode()
-    emit(f'{"" if between == "," else opening}],"freshness":{freshness}}}\n')
-
-
 def _job_id(names: tuple[str, ...]) -> JobId:
     parts = tuple(names[0].rstrip("/").split("/")) if len(names) == 1 else names
     job = JobId.of(*parts) if len(parts) == 4 else None
@@ -310,17 +188,6 @@ def _absent(job: JobId, problems: Iterable[Problem] = ()) -> int:
     )
     complain("jobcache", f"no such job: {names}" + (f": {why}" if why else ""))
     return Exit.FAILED
-
-
-def _job_document(job: JobMetadata) -> dict[str, Any]:
-    return job.model_dump(mode="json")
-
-
-def _footer(more: int, fresh: Freshness) -> str:
-    lines = [f"and {more} more: --limit, --all"] if more > 0 else []
-    if fresh.reason:
-        lines.append(f"last scan {show_age(fresh.age)}: {printable(fresh.reason)}")
-    return "".join(f"{line}\n" for line in lines)
 
 
 def _info(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from collections.abc import Callable
@@ -93,3 +94,10 @@ def connection_options(command: C) -> C:
 
 pass_connection = click.make_pass_decorator(Connection, ensure=True)
 """Gives a command the ``Connection`` of its options."""
+
+
+def check_finite(_: click.Context, option: click.Parameter, value: float | None) -> float | None:
+    """Refuse hours or seconds that are no finite number."""
+    if value is not None and not math.isfinite(value * 3600):
+        raise click.BadParameter(f"{value} is not a number from 0.", param=option)
+    return value

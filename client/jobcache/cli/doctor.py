@@ -370,7 +370,7 @@ class _Examination:
 
 
 _ALWAYS = {names.JOBS, names.RUNNING, names.PROJECTS} | {
-    names.status_index(status) for status in JobStatus
+    index(status) for status in JobStatus for index in (names.status_index, names.activity_index)
 }
 """Indexes that are looked at even if nothing is known to stand in them."""
 _UNCOUNTED = {row.key.encode() for row in names.KEY_TABLE if "<" not in row.key} - _ALWAYS

@@ -7,71 +7,67 @@ from functools import partial
 
 from jobcache.arguments import NUMBER, require_type
 from jobcache.ids import is_name
-from jobcache.models import JobMetadata, JobPage, JobStatus
+from jobcache.models import JobMetadata, JobPage
 from jobcache.queries.answer import Answer, AnswerMetadata, build
 from jobcache.queries.cursor import Cursor
-from jobcache.queries.fetch import CHUNK
-from jobcache.queries.filters import can_match, check_limit, read_filters
+from jobcache.queries.filters import Filters, Span, check_limit
 from jobcache.queries.freshness import nothing
-from jobcache.queries.paging import Found, list_jobs, read_page
+from jobcache.queries.paging import Follows, Found, read_list
+from jobcache.queries.plan import Plan, make_plan
 from jobcache.queries.query import Query
 from jobcache.queries.source import Source
 from jobcache.schema import keys as names
-from jobcache.schema.index import filter_indexes
 from jobcache.schema.job import ParsedJob
+
+LARGEST_PAGE = 1000
+"""Most jobs of one page."""
 
 
 def list_all_jobs(
-    source: Source,
-    project: str | None,
-    group: str | None,
-    status: JobStatus | str | None,
-    limit: int | None,
+    source: Source, filters: Filters, limit: int | None
 ) -> Query[Answer[list[JobMetadata]]]:
-    """Jobs that match the filters, newest start first."""
+    """Jobs that match the filters, in their order."""
     check_limit(limit)
-    project, group, wanted = read_filters(project, group, status)
-    if not can_match(project, group):
+    if not filters.can_match:
         return (yield from nothing(source))
-    return (yield from list_jobs(source, filter_indexes(project, group, wanted), limit))
+    return (yield from _list(source, make_plan(filters), limit))
 
 
 def page(
-    source: Source,
-    project: str | None,
-    group: str | None,
-    status: JobStatus | str | None,
-    limit: int,
-    cursor: str | None,
+    source: Source, filters: Filters, limit: int, cursor: str | None
 ) -> Query[Answer[JobPage]]:
     """One page of what the filters match."""
     require_type("limit", limit, int)
     require_type("cursor", cursor, str, optional=True)
-    if not 1 <= limit <= CHUNK:
-        raise ValueError(f"limit={limit}: a page holds 1 to {CHUNK} jobs")
-    project, group, wanted = read_filters(project, group, status)
-    after = Cursor.read(cursor) if cursor else None
-    if not can_match(project, group):
+    if not 1 <= limit <= LARGEST_PAGE:
+        raise ValueError(f"limit={limit}: a page holds 1 to {LARGEST_PAGE} jobs")
+    digest = filters.digest
+    after = Cursor.read(cursor, digest) if cursor else None
+    if not filters.can_match:
         found = yield from nothing(source)
         return Answer(_build_empty_page, found.header)
-    indexes = filter_indexes(project, group, wanted)
-    rows = yield from read_page(
-        source, indexes, limit=limit, signature=(*indexes, limit, cursor, "page"), after=after
-    )
-    return Answer(partial(_build_page, rows.found, rows.jobs), rows.header, rows.jobs)
+    rows = yield from read_list(source, make_plan(filters), limit, after=after, to_next=True)
+    return Answer(partial(_build_page, rows.found, digest, rows.jobs), rows.header, rows.jobs)
 
 
 def _build_empty_page(metadata: AnswerMetadata) -> JobPage:
     return JobPage(jobs=[], total=0, cursor=None, freshness=metadata.freshness)
 
 
-def _build_page(found: Found, jobs: Sequence[ParsedJob], metadata: AnswerMetadata) -> JobPage:
+def _build_page(
+    found: Found, digest: str, jobs: Sequence[ParsedJob], metadata: AnswerMetadata
+) -> JobPage:
     return JobPage.model_construct(
         jobs=build(jobs, metadata),
         total=found.total,
-        cursor=str(found.last) if found.last else None,
+        cursor=found.last.show(digest) if found.last and found.follows is Follows.MORE else None,
         freshness=metadata.freshness,
     )
+
+
+def _list(source: Source, plan: Plan, limit: int | None) -> Query[Answer[list[JobMetadata]]]:
+    rows = yield from read_list(source, plan, limit)
+    return Answer.of(rows.jobs, rows.header)
 
 
 def get_job_runs(
@@ -84,7 +80,7 @@ def get_job_runs(
         return (yield from nothing(source))
     index = names.runs_index(project, group, name)
     prefix = names.runs_prefix(project, group, name)
-    return (yield from list_jobs(source, [index], None, member_prefix=prefix))
+    return (yield from _list(source, Plan((index,), member_prefix=prefix), None))
 
 
 def get_recent_jobs(
@@ -95,4 +91,4 @@ def get_recent_jobs(
     require_type("hours", hours, *NUMBER)
     if not hours >= 0:
         raise ValueError(f"hours={hours}: use a number from 0")
-    return (yield from list_jobs(source, [names.JOBS], limit, window=hours * 3600))
+    return (yield from _list(source, Plan((names.JOBS,), Span.since(hours * 3600)), limit))

@@ -1,12 +1,11 @@
-"""One listing of an index, or of the union of several, page by page."""
+"""One listing of the union of some indexes, step by step."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from enum import Enum
 from typing import Any, NamedTuple
 
-from jobcache.models import JobMetadata
-from jobcache.queries.answer import Answer
 from jobcache.queries.cursor import Cursor
 from jobcache.queries.fetch import (
     ATTEMPTS,
@@ -20,22 +19,37 @@ from jobcache.queries.fetch import (
     split_jobs,
 )
 from jobcache.queries.parsed_jobs import KnownAnswer, ParsedJobCache
+from jobcache.queries.plan import Plan
 from jobcache.queries.query import Query, Run
 from jobcache.queries.source import Source
 from jobcache.schema import keys as names
 from jobcache.schema.header import Header
 from jobcache.schema.job import ParsedJob
-from jobcache.schema.scripts import read_jobs_script
+from jobcache.schema.scripts import listing_script
+
+MOST_REMEMBERED = 1000
+"""Jobs of the longest answer that is remembered as a whole."""
+MEMBERS_PER_STEP = 2500
+"""Most members of indexes that one step tests."""
+
+
+class Follows(Enum):
+    """What comes behind the last member that a step passed."""
+
+    MORE = b"more"
+    NONE = b"none"
+    UNKNOWN = b"unknown"
 
 
 class Found(NamedTuple):
     """What a listing found: good for as long as the generation lasts in which it did."""
 
-    refs: list[JobRef]
-    total: int
-    """How many jobs there are in all pages."""
-    last: Cursor | None
-    """Where the next page begins; None when there is none."""
+    refs: Sequence[JobRef]
+    total: int | None
+    """How many jobs there are in all pages; None if that is not known."""
+    last: Cursor | None = None
+    """The last member that was passed: the next page begins behind it. None if there was none."""
+    follows: Follows = Follows.NONE
 
     @property
     def size(self) -> int:
@@ -44,65 +58,116 @@ class Found(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """A page: what was found, and the jobs themselves."""
+    """What was found, and the jobs themselves."""
 
     found: Found
-    jobs: list[ParsedJob]
+    jobs: Sequence[ParsedJob]
     header: Header
-    remembered: bool
+    remembered: bool = True
     """Whether this process still had all jobs whose fields did not travel."""
 
 
-def read_page(
+def read_list(
     source: Source,
-    indexes: Sequence[bytes],
+    plan: Plan,
+    limit: int | None,
     *,
-    limit: int,
-    signature: Hashable = None,
-    baseline: Baseline = NO_BASELINE,
     after: Cursor | None = None,
-    window: float | None = None,
-    member_prefix: bytes = b"",
+    to_next: bool = False,
 ) -> Query[Rows]:
-    """One page of a listing.
+    """Step after step up to the limit; a job that moved between two steps stands once.
 
     Args:
         source: where to read.
-        indexes: whose union is listed.
-        limit: most jobs of the page.
-        signature: by which the answer is remembered; None if it is not.
-        baseline: epoch and generation of the reader's last answer; fields come only of jobs written later.
+        plan: which indexes are read, and what is tested of their members.
+        limit: most jobs; None for all.
         after: where the page before ended.
-        window: seconds before the last completed scan within which a job must have started.
-        member_prefix: what makes a member of the indexes the path of a job.
+        to_next: whether to go on until it is known whether another job follows.
     """
-    keys, parsed = source.keys, source.parsed
-    known = None if signature is None else parsed.known_answer(signature)
-    if known is not None:
-        baseline = Baseline(known.epoch, known.generation)
+    signature = (plan, limit, after, to_next)
+    known = source.parsed.known_answer(signature)
+    baseline = NO_BASELINE if known is None else Baseline(known.epoch, known.generation)
+    rows = yield from _read_step(source, plan, _step_size(limit, 0), baseline, after, known=known)
+    if known is not None and rows.found is known.found:
+        return rows
+    first, found, one_moment = rows.header, rows.found, True
+    # By path, since a job that is written meanwhile may move from one step to the next.
+    jobs = {job.path: job for job in rows.jobs}
+    refs = [*found.refs]
+    while found.follows is not Follows.NONE and (
+        limit is None or len(jobs) < limit or (to_next and found.follows is Follows.UNKNOWN)
+    ):
+        after_step = found.last or after
+        rows = yield from _read_step(
+            source,
+            plan,
+            _step_size(limit, len(jobs)),
+            baseline if rows.remembered else NO_BASELINE,
+            after_step,
+            renews=True,
+        )
+        found = rows.found._replace(last=rows.found.last or after_step)
+        one_moment = one_moment and rows.header.moment == first.moment
+        refs += found.refs
+        for job in rows.jobs:
+            jobs.setdefault(job.path, job)
+    is_all = after is None and found.follows is Follows.NONE and one_moment
+    if found.total is None and is_all:
+        found = found._replace(total=len(jobs))
+    whole = found._replace(refs=refs) if one_moment and len(refs) <= MOST_REMEMBERED else None
+    _note(source.parsed, signature, plan, first, whole)
+    return Rows(found, [*jobs.values()], rows.header)
+
+
+def _step_size(limit: int | None, read: int) -> int:
+    return CHUNK if limit is None else min(CHUNK, limit - read)
+
+
+def _read_step(
+    source: Source,
+    plan: Plan,
+    limit: int,
+    baseline: Baseline,
+    after: Cursor | None,
+    *,
+    known: KnownAnswer | None = None,
+    renews: bool = False,
+) -> Query[Rows]:
+    """One step of a listing.
+
+    Args:
+        source: where to read.
+        plan: which indexes are read, and what is tested of their members.
+        limit: most jobs.
+        baseline: epoch and generation of the reader's last answer; fields come only of jobs written later.
+        after: where the step before ended.
+        known: the last answer as a whole, which is given again if nothing changed; without what was found, for none.
+        renews: as of ``Run``.
+    """
+    keys = source.keys
+    whole: Found | None = None if known is None else known.found
     for attempt in range(ATTEMPTS):
         reply = yield Run(
-            read_jobs_script("page"),
-            (keys.meta, *(keys.full(index) for index in indexes)),
+            listing_script("search" if plan.tests else "page"),
+            (keys.meta, *(keys.full(index) for index in plan.indexes)),
             (
-                *baseline.arguments(whole=known is not None),
+                *baseline.arguments(whole=whole is not None),
                 limit,
                 after.score if after else b"",
                 after.member if after else b"",
-                b"" if window is None else repr(float(window)).encode(),
-                member_prefix,
+                *plan.span,
+                plan.member_prefix,
                 keys.full(names.JOB_PREFIX),
+                *((MEMBERS_PER_STEP, *plan.tests) if plan.tests else ()),
             ),
-            renews=after is not None and attempt == 0,
+            renews=renews and attempt == 0,
         )
         header = Header(reply[0]).require_ready(source.where)
-        if len(reply) == 1 and known is not None:
-            found: Found = known.found
-            fields: Sequence[Fields | None] = ()
+        fields: Sequence[Fields | None] = ()
+        if len(reply) == 1 and whole is not None:
+            found = whole
         else:
-            found, fields = _split_page(reply, member_prefix, limit)
-            if signature is not None:
-                note(parsed, signature, header, found)
+            found, fields = _split_step(reply, plan.member_prefix)
         accept_mixed = attempt + 1 == ATTEMPTS
         jobs, remembered = yield from resolve(
             source, header, found.refs, fields, accept_mixed=accept_mixed
@@ -112,54 +177,19 @@ def read_page(
     raise rebuilt(source)
 
 
-def note(parsed: ParsedJobCache, signature: Hashable, header: Header, found: Found) -> None:
-    """Remember what a listing found."""
-    parsed.note_answer(signature, KnownAnswer(header.epoch, header.generation, found), found.size)
+def _split_step(
+    reply: Sequence[Any], member_prefix: bytes
+) -> tuple[Found, Sequence[Fields | None]]:
+    """What a step's script replied: what it found, and the fields that came along."""
+    _, rows, last, follows, *total = reply
+    refs, fields = split_jobs([member_prefix + row[0] for row in rows], [row[1] for row in rows])
+    cursor = Cursor(*last) if last else None
+    return Found(refs, total[0] if total else None, cursor, Follows(follows)), fields
 
 
-def _split_page(
-    reply: Sequence[Any], member_prefix: bytes, limit: int
-) -> tuple[Found, list[Fields | None]]:
-    """What a page's script replied: what it found, and the fields that came along."""
-    refs, fields = split_jobs(
-        [member_prefix + row[0] for row in reply[2]], [row[2] for row in reply[2]]
-    )
-    last = Cursor(reply[2][-1][1], reply[2][-1][0]) if limit and len(refs) == limit else None
-    return Found(refs, reply[1], last), fields
-
-
-def list_jobs(
-    source: Source,
-    indexes: Sequence[bytes],
-    limit: int | None,
-    *,
-    window: float | None = None,
-    member_prefix: bytes = b"",
-) -> Query[Answer[list[JobMetadata]]]:
-    """Page after page up to the limit; a job that moved between two pages stands once."""
-    signature = (*indexes, limit, window)
-    known = source.parsed.known_answer(signature)
-    baseline = NO_BASELINE if known is None else Baseline(known.epoch, known.generation)
-    rows = yield from read_page(
-        source,
-        indexes,
-        limit=CHUNK if limit is None else min(CHUNK, limit),
-        signature=signature,
-        window=window,
-        member_prefix=member_prefix,
-    )
-    # By path, since a job that is written meanwhile may move from one page to the next.
-    jobs = {job.path: job for job in rows.jobs}
-    while rows.found.last is not None and (limit is None or len(jobs) < limit):
-        rows = yield from read_page(
-            source,
-            indexes,
-            limit=CHUNK if limit is None else min(CHUNK, limit - len(jobs)),
-            baseline=baseline if rows.remembered else NO_BASELINE,
-            after=rows.found.last,
-            window=window,
-            member_prefix=member_prefix,
-        )
-        for job in rows.jobs:
-            jobs.setdefault(job.path, job)
-    return Answer.of([*jobs.values()], rows.header)
+def _note(
+    parsed: ParsedJobCache, signature: Hashable, plan: Plan, header: Header, found: Found | None
+) -> None:
+    """Remember what a listing found; without it, only from when on jobs must travel again."""
+    size = plan.size + (300 if found is None else found.size)
+    parsed.note_answer(signature, KnownAnswer(header.epoch, header.generation, found), size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from jobcache.models import JobMetadata
 from jobcache.queries.answer import Answer
@@ -18,7 +18,8 @@ from jobcache.queries.fetch import (
     resolve,
     split_jobs,
 )
-from jobcache.queries.paging import Found, note
+from jobcache.queries.paging import Found
+from jobcache.queries.parsed_jobs import KnownAnswer
 from jobcache.queries.query import Query, Run
 from jobcache.queries.source import Source
 from jobcache.schema import keys as names
@@ -58,7 +59,7 @@ def get_running_jobs(
         )
         header = Header(reply[0]).require_ready(source.where)
         if len(reply) == 1 and known is not None:
-            refs: list[JobRef] = known.found.refs
+            refs: Sequence[JobRef] = known.found.refs
             fields: list[Fields | None] = []
         else:
             paths, rows, told = reply[1], [*reply[2]], [header]
@@ -70,7 +71,9 @@ def get_running_jobs(
                 continue
             refs, fields = split_jobs(paths, rows)
             if all(one.moment == header.moment for one in told):
-                note(parsed, names.RUNNING, header, Found(refs, len(refs), None))
+                whole = Found(refs, len(refs))
+                answer = KnownAnswer(header.epoch, header.generation, whole)
+                parsed.note_answer(names.RUNNING, answer, whole.size)
         accept_mixed = attempt + 1 == ATTEMPTS
         jobs, _ = yield from resolve(source, header, refs, fields, accept_mixed=accept_mixed)
         if jobs is not None:

@@ -57,10 +57,8 @@ def placements(job: JobId, indexed: IndexedFields) -> tuple[Placement, ...]:
     by_start = Placement(_indexes(job.project, job.group, status), path, started)
     runs = keys.runs_index(job.project, job.group, job.name)
     by_run = Placement((runs,), encode_name(job.run_id), started)
-    if status is not JobStatus.RUNNING:
-        return by_start, by_run
-    beat = score(indexed.heartbeat_at)
-    return by_start, by_run, Placement((keys.RUNNING, keys.running_index(job.project)), path, beat)
+    by_beat = Placement(_beat_indexes(job.project, status), path, score(indexed.heartbeat_at))
+    return by_start, by_run, by_beat
 
 
 def index_entries(job: JobId, indexed: IndexedFields) -> frozenset[Entry]:
@@ -83,6 +81,12 @@ def _indexes(project: str, group: str, status: JobStatus) -> tuple[bytes, ...]:
         keys.group_status_index(group, status),
         keys.project_group_status_index(project, group, status),
     )
+
+
+def _beat_indexes(project: str, status: JobStatus) -> tuple[bytes, ...]:
+    """The indexes by heartbeat that take a job by its path."""
+    index = keys.activity_index(status)
+    return (index, keys.running_index(project)) if status is JobStatus.RUNNING else (index,)
 
 
 def listings(job: JobId) -> tuple[Listing, ...]:
@@ -126,6 +130,19 @@ def filter_indexes(
             return (keys.project_index(project),)
         return (keys.project_status_index(project, status),)
     return (keys.JOBS,) if status is None else (keys.status_index(status),)
+
+
+def activity_indexes(
+    projects: Iterable[str] | None, statuses: Iterable[JobStatus] | None
+) -> tuple[bytes, ...]:
+    """The indexes by heartbeat whose disjoint union holds the jobs with some statuses, None for any.
+
+    Projects, None for any, count only where no status is wanted but running.
+    """
+    wanted = list(JobStatus) if statuses is None else list(statuses)
+    if projects is None or wanted != [JobStatus.RUNNING]:
+        return tuple(keys.activity_index(status) for status in wanted)
+    return tuple(keys.running_index(project) for project in projects)
 
 
 def score(seconds: float | None) -> float:

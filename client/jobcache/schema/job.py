@@ -38,8 +38,6 @@ JOB_FIELDS = (
 )
 """Fields that a job is decoded from, in the order in which readers ask for them."""
 
-HEARTBEAT_AT = b"heartbeat_at"
-"""Last heartbeat in epoch seconds; absent when it cannot be read."""
 REV = b"rev"
 """Generation in which the job was last written; set by the server."""
 FINGERPRINT = b"fingerprint"

@@ -16,7 +16,7 @@ from jobcache.errors import ConfigError
 from jobcache.ids import JobId, encode_name
 from jobcache.models import JobStatus
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of everything below, kept in ``meta``. A reader refuses a version from the future."""
 
 NAMESPACE_VARIABLE = "JOBCACHE_NAMESPACE"
@@ -44,6 +44,7 @@ KEY_TABLE = (
     KeyRow("runs:<p>/<g>/<n>", "zset", "run ids of one job name, by start time"),
     KeyRow("running", "zset", "ids whose status is running, by heartbeat time"),
     KeyRow("running:<p>", "zset", "the same within one project"),
+    KeyRow("activity:<s>", "zset", "ids of one status other than running, by heartbeat time"),
     KeyRow("projects", "zset", "names of the projects, all with score 0"),
     KeyRow("groups:<p>", "zset", "names of one project's groups, all with score 0"),
     KeyRow("meta", "hash", "schema, epoch, generation, state, times, settings and counts"),
@@ -184,6 +185,11 @@ def runs_prefix(project: str, group: str, name: str) -> bytes:
 def running_index(project: str) -> bytes:
     """Running jobs of one project."""
     return RUNNING_PREFIX + encode_name(project)
+
+
+def activity_index(status: JobStatus) -> bytes:
+    """Every job with one status, by heartbeat."""
+    return RUNNING if status is JobStatus.RUNNING else b"activity:" + status.value.encode()
 
 
 def groups_listing(project: str) -> bytes:

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from jobcache.schema import meta
 from jobcache.schema.header import HEADER_FIELDS
-from jobcache.schema.job import CHIPS, HEARTBEAT_AT, JOB_FIELDS, REV
+from jobcache.schema.job import CHIPS, JOB_FIELDS, REV, RUNNING
 from jobcache.schema.keys import LEASE, META
 from jobcache.schema.streams import DELETE, FEED_CHANGE, FEED_ID, REQUEST, REQUEST_ID
 
@@ -66,10 +66,16 @@ def read_jobs_script(name: str) -> Script:
 
 
 @cache
+def listing_script(name: str) -> Script:
+    """A script of the client that lists jobs out of the union of some indexes."""
+    return load_script(name, preludes=("header", "reading", "merge"), read_only=True)
+
+
+@cache
 def _constants() -> str:
     tables = {
         "META": {field.name: field.name for field in meta.FIELDS},
-        "JOB": {name.decode(): name.decode() for name in (REV, CHIPS, HEARTBEAT_AT)},
+        "JOB": {name.decode(): name.decode() for name in (REV, CHIPS, *JOB_FIELDS)},
         "KEY": {"meta": META.decode(), "lease": LEASE.decode()},
         "FEED": {"change": FEED_CHANGE.decode(), "id": FEED_ID.decode()},
         "REQUEST": {
@@ -79,6 +85,7 @@ def _constants() -> str:
         },
     }
     lines = [f"local {name} = {_table(entries)}" for name, entries in tables.items()]
+    lines.append(f"local JOB_RUNNING = '{RUNNING.decode()}'")
     lines.append(f"local HEADER_FIELDS = {_list(HEADER_FIELDS)}")
     lines.append(f"local JOB_FIELDS = {_list(field.decode() for field in JOB_FIELDS)}\n")
     return "\n".join(lines)

@@ -23,9 +23,8 @@ from jobcache.errors import (
     SchemaMismatch,
 )
 from jobcache.models import Freshness, JobMetadata
-from jobcache.queries.cursor import Cursor
-from jobcache.queries.fetch import CHUNK
-from jobcache.queries.filters import read_status
+from jobcache.queries.filters import TIMES
+from jobcache.queries.listing import LARGEST_PAGE
 from jobcache.queries.stale_if_error import check_stale_if_error
 from jobcache.web.answers import (
     EXCEPTION_HANDLERS,
@@ -48,7 +47,8 @@ T = TypeVar("T")
 PREFIX = "/api/"
 """What every path but ``/`` begins with."""
 ENDPOINTS = {
-    "/api/jobs": "project= group= status= limit=100 cursor= fields= config=1",
+    "/api/jobs": "project= group= status= text= started_after= started_before= active_after= active_before= "
+    "order=started limit=100 cursor= fields= config=1; the first three may be repeated",
     "/api/jobs/running": "fields= config=1",
     "/api/jobs/recent": "hours=24 limit=50 fields= config=1",
     "/api/jobs/{project}/{group}/{name}": "every run of one job; fields= config=1",
@@ -161,16 +161,19 @@ class JobApi:
         )
 
     async def jobs(self, request: Request) -> Response:
-        """One page of the jobs that match the filters, newest start first."""
+        """One page of the jobs that match the filters, newest first."""
         query = Query(request)
         names = read_fields(query)
         page = await self._ask(
             self._cache.page(
-                query.text("project"),
-                query.text("group"),
-                query.checked("status", read_status),
-                query.count("limit", 100, least=1, most=CHUNK),
-                query.checked("cursor", lambda text: str(Cursor.read(text))),
+                query.texts("project"),
+                query.texts("group"),
+                query.texts("status"),
+                query.count("limit", 100, least=1, most=LARGEST_PAGE),
+                query.text("cursor"),
+                text=query.text("text"),
+                order=query.text("order") or "started",
+                **{name: query.time(name) for name in TIMES},
             )
         )
         return self._listing(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
+
+from jobcache.queries.filters import Time, read_time
 
 T = TypeVar("T")
 
@@ -18,19 +21,27 @@ class BadParameter(Exception):
 
 
 class Query:
-    """The parameters of a query string. An empty value counts as none; of several, the last counts."""
+    """The parameters of a query string. An empty value counts as none; of several, the last, if but one is meant."""
 
     def __init__(self, request: Request) -> None:
         parts = request.scope["query_string"].split(b"&")
         pairs = (part.partition(b"=") for part in parts)
-        self._values = {
-            _decode(name.replace(b"+", b" ")): _decode(value.replace(b"+", b" "))
-            for name, _, value in pairs
-        }
+        self._values: dict[str, list[str]] = {}
+        for name, _, value in pairs:
+            values = self._values.setdefault(_decode(name.replace(b"+", b" ")), [])
+            values.append(_decode(value.replace(b"+", b" ")))
 
     def text(self, name: str) -> str | None:
         """A value as it is."""
-        return self._values.get(name) or None
+        return self._values.get(name, [""])[-1] or None
+
+    def texts(self, name: str) -> list[str] | None:
+        """The values of a parameter that may be repeated."""
+        return [value for value in self._values.get(name, ()) if value] or None
+
+    def time(self, name: str) -> Time:
+        """``24h``, which is before the last scan, or an ISO time."""
+        return self.checked(name, partial(read_time, name))
 
     def checked(self, name: str, read: Callable[[str], T]) -> T | None:
         """A value as ``read`` understands it, which raises ``ValueError`` for what it does not."""

@@ -241,7 +241,7 @@ class Auditor:
 
 
 _ALWAYS = frozenset({names.JOBS, names.RUNNING, names.PROJECTS}) | {
-    names.status_index(status) for status in JobStatus
+    index(status) for status in JobStatus for index in (names.status_index, names.activity_index)
 }
 """Indexes that are looked at even if nothing must stand in them."""
 

@@ -41,9 +41,11 @@ def _expected(held: Held) -> Zsets:
         ):
             zsets[key][path] = started
         zsets[b"runs:" + b"/".join((project, group, name))][run_id] = started
+        beat = float(fields.get(b"heartbeat_at", UNREADABLE))
         if status == b"running":
-            beat = float(fields.get(b"heartbeat_at", UNREADABLE))
             zsets[b"running"][path] = zsets[b"running:" + project][path] = beat
+        else:
+            zsets[b"activity:" + status][path] = beat
         zsets[b"projects"][project] = zsets[b"groups:" + project][group] = 0.0
     return dict(zsets)
 
