@@ -145,7 +145,24 @@ class AsyncJobCache(Client[_Connected]):
         active_before: Time = None,
         order: str = "started",
     ) -> list[JobMetadata]:
-        """See ``JobCache.list_all_jobs``."""
+        """Jobs that match every filter given, newest first; equal times by id, backwards.
+
+        Args:
+            project: a name or several. Empty text is no filter; an empty sequence matches nothing.
+            group: the same, of groups in whatever project.
+            status: a status or several; also ``live`` (running with a fresh heartbeat) and ``stale`` (without).
+            limit: at most that many; None for all.
+            text: words, split at blanks. Each must be in the path, or, if it begins with a digit, in the SLURM id. The
+                case of ASCII letters does not matter.
+            started_after: start then or later: an aware datetime, or a timedelta before the last completed scan.
+            started_before: start before it.
+            active_after: the same for the last heartbeat.
+            active_before: the same for the last heartbeat.
+            order: ``started``, or ``activity``: by the last heartbeat.
+
+        Raises:
+            ValueError: a negative limit, a status or an order that does not exist, or a datetime without a zone.
+        """
         filters = Filters.of(
             project,
             group,
@@ -174,7 +191,15 @@ class AsyncJobCache(Client[_Connected]):
         active_before: Time = None,
         order: str = "started",
     ) -> JobPage:
-        """See ``JobCache.page``."""
+        """One page of ``list_all_jobs`` with a cursor to the next one, if there is one, and the total, if it is known.
+
+        Jobs that come or go between two pages neither repeat nor hide the others. By activity, a run that beats between
+        two pages may be missing from the later one.
+
+        Raises:
+            ValueError: as ``list_all_jobs``; a limit outside 1 to 1000; a cursor that no page with these filters and
+                this order gave.
+        """
         filters = Filters.of(
             project,
             group,

@@ -132,11 +132,14 @@ class ScriptedTree(Tree):
     # What the refresher asks
 
     def _find(self, path: bytes) -> Node:
+        self._strike(path)
+        return self.node(path)
+
+    def _strike(self, path: bytes) -> None:
         for above in _prefixes(path):
             if above in self.failures:
                 number = self.failures[above]
                 raise OSError(number, os.strerror(number))
-        return self.node(path)
 
     def list_directory(self, path: bytes, *, with_mtimes: bool = False) -> Directory:
         self.listed.append(path)
@@ -175,6 +178,7 @@ class ScriptedTree(Tree):
         self, path: bytes, name: bytes, cap: int, held: int | None = None
     ) -> tuple[Fingerprint, bytes]:
         self.looked_at.append(path)
+        self._strike(path + b"/" + name)
         file = self._find(path + b"/" + name) if held is None else self._below(held, name)
         self.read.append(path)
         assert file.raw is not None

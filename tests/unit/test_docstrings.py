@@ -13,7 +13,7 @@ LIFECYCLE = {"start", "stop", "open", "close"}
 CALLS = sorted(
     name
     for name in vars(JobCache).keys() & vars(AsyncJobCache).keys()
-    if not name.startswith("_") and name not in LIFECYCLE | {"list_all_jobs", "page"}
+    if not name.startswith("_") and name not in LIFECYCLE
 )
 
 
