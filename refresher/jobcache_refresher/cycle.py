@@ -6,7 +6,7 @@ A new epoch is filled in the same way: from memory first, since the tree may tak
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from jobcache.models import ChangeKind
 from jobcache.schema import meta
@@ -358,7 +358,9 @@ class Cycle:
     def _complete_scan(
         self, start: ScanStart, scan: Scan, hold: Hold | None, seconds: float
     ) -> None:
-        self._status.say("; ".join(self._reasons(scan, hold)))
+        held_back = hold.describe(len(self._ledger.records), self._clock) if hold else ""
+        reasons = (held_back, scan.absence, describe_faults(scan.volumes))
+        self._status.say("; ".join(filter(None, reasons)))
         held = hold.jobs if hold else 0
         found = self._scanner.snapshot.problems(self._announcer.problems)
         self._announcer.note_problems(found, start)
@@ -385,15 +387,6 @@ class Cycle:
         status.scan_seconds, status.completed_at = seconds, self._completed_at or 0.0
         status.scans += 1
         status.examined += scan.examined
-
-    def _reasons(self, scan: Scan, hold: Hold | None) -> Iterator[str]:
-        """Why answers are not whole, though the scan completed."""
-        if hold:
-            yield hold.describe(len(self._ledger.records), self._clock)
-        if scan.absence:
-            yield scan.absence
-        if faults := describe_faults(scan.volumes):
-            yield faults
 
     def _complete(self, start: ScanStart, fields: dict[str, str]) -> None:
         self._completed_at = self._announcer.complete(start, {**self._auditor.report, **fields})

@@ -1,5 +1,6 @@
 -- Declare a scan complete: from now on staleness is judged as of this moment. Half of it keeps the sum of active chips,
--- without reading more running jobs than have turned stale or fresh since the last scan.
+-- without reading more running jobs than have turned stale or fresh since the last scan. All of it must be one step, and
+-- so it is one script.
 -- KEYS: lease, meta, tombstones, running, jobs.
 -- ARGV: the lease's value; the epoch; the generation that was current before the scan began; seconds without a
 --   heartbeat after which a job is stale; what stands before an id to make it a key; then fields of meta and values, an

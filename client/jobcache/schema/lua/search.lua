@@ -1,5 +1,5 @@
 -- The jobs of the disjoint union of some indexes (see the prelude) that pass some tests, from a cursor on, as far as one
--- step may look.
+-- step may look. It is long since every test of a job is made in that step.
 -- KEYS: meta, then the indexes.
 -- ARGV: as page.lua, then: most members to look at; words in lower case, each of which must be in the id, or, if it begins
 --   with a digit, in the SLURM id; projects; groups; statuses, in each case how many and then each, and none for any; whether
