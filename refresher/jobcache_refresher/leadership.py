@@ -203,7 +203,8 @@ class Leadership:
             self._on(Event.ANSWERED)
         if self.phase is not Phase.STANDBY:
             if not self._lease.value:
-                raise FencedError(self._lease.loss)
+                # A lease that did not end by itself was lost with the whole cache: then nobody else can have led.
+                raise FencedError(self._lease.loss, with_the_cache=not self._lease.has_lapsed)
             return True
         self._work.suspend()
         # If the lease ran out by this clock, another refresher may have led meanwhile, whoever has it now.
