@@ -118,7 +118,7 @@ class Executor:
         return answer.value
 
     def run(self, query: Query[T], drop: Callable[[], None]) -> Execution[T]:
-        """Any call: every step of the query within the deadline.
+        """Any call. Each part of it ends within the deadline: see ``Run.renews`` and ``Pause``.
 
         Raises:
             CacheUnavailable: the server did not answer in time, or refused.

@@ -36,7 +36,7 @@ IGNORED = frozenset(
         "timeout",
     }
 )
-"""Of redis-py and those who build on it: deadline, keepalive, retries, protocol and encoding are jobcache's own."""
+"""Options of redis-py and of libraries on top of it. jobcache has its own deadline, keepalive, retries and encoding."""
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _CERT_REQS = ("none", "optional", "required")
@@ -66,8 +66,10 @@ def read_options(query: Mapping[str, str], *, encrypted: bool, sentinel: bool) -
         if name in IGNORED:
             continue
         read = _HONOURED.get(name)
-        if read is None or (name.startswith("sentinel_") and not sentinel):
-            raise ValueError(f"option {name!r} is not known, or not here")
+        if read is None:
+            raise ValueError(f"option {name!r} is not known")
+        if name.startswith("sentinel_") and not sentinel:
+            raise ValueError(f"option {name!r} needs redis+sentinel://")
         try:
             options[name] = read(text)
         except ValueError as error:

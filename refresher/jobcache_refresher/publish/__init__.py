@@ -1,1 +1,1 @@
-"""From the fields of jobs to Redis: differences, fenced writes, and the audit of what was written."""
+"""From the fields of jobs to Redis: differences, fenced writes, lease, deletions for clients, following another leader."""

@@ -23,7 +23,7 @@ class Times(Enum):
 
     UNPROVEN = "only one value was seen so far"
     DIFFER = "equal times prove equal names"
-    WORTHLESS = "names changed and the times did not"
+    WORTHLESS = "they are 1970, or names changed and the times did not"
 
 
 class Numbers:
@@ -78,7 +78,7 @@ class Filesystem:
             self.times = Times.DIFFER
 
     def meet_numbers(self, path: bytes, children: Mapping[bytes, Child]) -> None:
-        """The listing of a directory gives these numbers, of directories that differ from all others."""
+        """The listing of a directory shows these numbers. Every child is a different directory, so no number may come twice."""
         numbers = {child.inode for child in children.values()}
         if len(numbers) < len(children) or NO_NUMBER in numbers:
             self.entry_numbers.disprove()

@@ -70,7 +70,7 @@ class LogReader:
     def has_news(self, run: KnownRun, held: int | None = None, *, live: bool) -> bool:
         """Whether the log is to be looked at although ``metadata.json`` is the same.
 
-        That of a live run is asked for while no address was found, the more rarely the longer it is waited for.
+        A live run's log is looked at until its address is found. The longer nothing is found, the rarer the looks.
         """
         if not live:
             return self._has_changed(run, held, live)

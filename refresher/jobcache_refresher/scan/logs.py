@@ -1,7 +1,7 @@
 """What is known of a run's log, and what a change of it means. Pure.
 
 A log is known again by a digest: of its first bytes, and of the bytes before the place where the search goes on. A log
-that is shorter than that, or whose digest differs, is another log: it was cut, replaced, or rotated. Inode, size and
+that is shorter than the place where the search goes on, or whose digest differs, is another log: it was cut, replaced, or rotated. Inode, size and
 modification time only say when to look. An inode alone proves nothing, since some filesystems give a new one each time.
 
 The run is requeued if ``start_time`` or ``slurm_job_id`` in its ``metadata.json`` changed. It is remade if only its
@@ -66,7 +66,7 @@ class Stage(Enum):
     SILENT = auto()
     """The run says ``running``, but there is no recent heartbeat."""
     ENDED = auto()
-    """The run has ended, so that a last line without its end is whole."""
+    """The run has ended. Its last line counts as whole, also without a line end."""
 
 
 class Address(IntEnum):

@@ -1,4 +1,4 @@
-"""What of a listing is not read: names that systems make, without a word; links and misplaced files, which are told."""
+"""Names in a listing that are not read. Names that systems make are skipped silently; links and misplaced files are told."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from jobcache_refresher.scan.waiting import Waiting
 
 
 class RunNotes:
-    """Takes down what looks at runs found.
+    """Records the result of each look at a run.
 
     Args:
         discovery: what is known of the directories above.

@@ -145,7 +145,7 @@ class Volumes:
         return path in self.known and self.known[path].fs_type is not None
 
     def miss(self, path: bytes) -> str | None:
-        """A directory is not there: returns why that is no absence; None if it is one, of no mount."""
+        """A directory is missing. Returns a reason if it was a mount, since its jobs stay then; None if it is an absence."""
         if not self.is_mount(path):
             return None
         self.faults[path] = Fault(GONE, is_releasable=True)
@@ -159,7 +159,7 @@ class Volumes:
             self.faults[path] = Fault(reason, is_releasable=False)
 
     def end(self, snapshot: Snapshot) -> None:
-        """A scan was made: take in which volumes went with a directory above them."""
+        """End of a scan: volumes below a directory that is gone count as gone too."""
         for path in list(self.known):
             if snapshot.is_gone(path):
                 self.miss(path)

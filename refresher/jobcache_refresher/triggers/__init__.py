@@ -1,1 +1,1 @@
-"""Hints of where to look, out of the file system's events."""
+"""What is due and where to look: schedule, requests of clients, events of the filesystem."""
