@@ -1,1 +1,1 @@
-"""From the fields of jobs to Redis: differences, fenced writes, lease, deletions for clients, following another leader."""
+"""From the fields of jobs to Redis: differences, fenced writes, lease, deletions for clients, another leader's jobs."""

@@ -78,7 +78,7 @@ class Filesystem:
             self.times = Times.DIFFER
 
     def meet_numbers(self, path: bytes, children: Mapping[bytes, Child]) -> None:
-        """The listing of a directory shows these numbers. Every child is a different directory, so no number may come twice."""
+        """A directory's listing shows these numbers. Every child is another directory, so none may come twice."""
         numbers = {child.inode for child in children.values()}
         if len(numbers) < len(children) or NO_NUMBER in numbers:
             self.entry_numbers.disprove()

@@ -1,8 +1,9 @@
 """What is known of a run's log, and what a change of it means. Pure.
 
 A log is known again by a digest: of its first bytes, and of the bytes before the place where the search goes on. A log
-that is shorter than the place where the search goes on, or whose digest differs, is another log: it was cut, replaced, or rotated. Inode, size and
-modification time only say when to look. An inode alone proves nothing, since some filesystems give a new one each time.
+that is shorter than the place where the search goes on, or whose digest differs, is another log: it was cut, replaced,
+or rotated. Inode, size and modification time only say when to look. An inode alone proves nothing, since some
+filesystems give a new one each time.
 
 The run is requeued if ``start_time`` or ``slurm_job_id`` in its ``metadata.json`` changed. It is remade if only its
 directory has another inode: then it may be another run, or the same one that was moved and copied back.

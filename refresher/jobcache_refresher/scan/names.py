@@ -1,4 +1,4 @@
-"""Names in a listing that are not read. Names that systems make are skipped silently; links and misplaced files are told."""
+"""Names in a listing that are not read: those that systems make, silently; links and misplaced files, which are told."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ class Volumes:
         return path in self.known and self.known[path].fs_type is not None
 
     def miss(self, path: bytes) -> str | None:
-        """A directory is missing. Returns a reason if it was a mount, since its jobs stay then; None if it is an absence."""
+        """A directory is missing. Returns a reason if it was a mount, whose jobs stay; None if it is an absence."""
         if not self.is_mount(path):
             return None
         self.faults[path] = Fault(GONE, is_releasable=True)
