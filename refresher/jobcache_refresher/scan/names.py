@@ -1,4 +1,4 @@
-"""Names in a listing that are not read: those that systems make, silently; links and misplaced files, which are told."""
+"""Names of a listing that are not read: those that systems make, silently; links and misplaced files, told."""
 
 from __future__ import annotations
 
