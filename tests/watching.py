@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import threading
 import time
@@ -61,6 +62,7 @@ class Watched:
 @contextmanager
 def watching(root: Path, **options: Any) -> Iterator[Watched]:
     """A watcher, not yet started; afterwards no thread of it and no descriptor is left."""
+    gc.collect()  # else what an earlier test left may be closed meanwhile
     descriptors = len(os.listdir("/proc/self/fd"))
     one = Watched(root, **options)
     try:

@@ -43,9 +43,6 @@ from jobcache.transport.route import (
 _NOT_IN_CHARGE = (ReadOnlyError, MovedError, ClusterDownError)
 """What a server says that another one has taken over from, where a route leads to that one."""
 
-_SHARE_OF_SEARCH = 0.5
-"""Most of a budget that may go into finding the server."""
-
 
 class BudgetedSocket:
     """A connected socket on which every operation may take as long as a budget says, whoever it is.

@@ -91,35 +91,54 @@ def _contains(directory: bytes, path: bytes) -> bool:
 
 def fs_type_of(path: str | bytes) -> str | None:
     """The filesystem type of a path, as the mount table names it; None if that cannot be told, or this is not Linux."""
-    mounts, resolved = _mounts_about(path)
-    mount = find_mount(mounts, resolved)
+    mount = find_mount(_read_table(), _resolved(path))
     return mount.fs_type if mount else None
 
 
 def mounts_below(path: str | bytes) -> dict[bytes, Mount]:
     """What is mounted below a directory, by its path relative to it; nothing where that cannot be told."""
-    mounts, resolved = _mounts_about(path)
-    start = resolved.rstrip(b"/") + b"/"
-    points = {mount.point for mount in mounts if mount.point.startswith(start)}
-    seen = {point: find_mount(mounts, point) for point in points}
-    # One that another mount above it covers is out of sight.
-    return {
-        point[len(start) :]: mount
-        for point, mount in seen.items()
-        if mount and mount.point == point
+    _, below = _mounts_at(_resolved(path))
+    return below
+
+
+def types_below(place: bytes) -> dict[bytes, str]:
+    """Filesystem types by path relative to a directory: its own, as the empty path, and of what is mounted below it.
+
+    What is mounted only when it is entered is not there before. Nothing is, where types cannot be told.
+
+    Args:
+        place: absolute path, free of symbolic links.
+    """
+    own, below = _mounts_at(place)
+    if own is None:
+        return {}
+    return {b"": own.fs_type} | {
+        path: mount.fs_type for path, mount in below.items() if mount.fs_type != "autofs"
     }
 
 
-def _mounts_about(path: str | bytes) -> tuple[list[Mount], bytes]:
-    """The mount table, and a path with its links resolved; no mounts if that cannot be told."""
+def _mounts_at(place: bytes) -> tuple[Mount | None, dict[bytes, Mount]]:
+    """The mount that a directory lies on, and what is mounted below it; None and nothing if that cannot be told."""
+    mounts = _read_table()
+    own = find_mount(mounts, place)
+    if own is None:
+        return None, {}
+    return own, dict(visible_below(mounts, own, place.rstrip(b"/") + b"/"))
+
+
+def _read_table() -> list[Mount]:
+    """The mount table, oldest first; empty where there is none."""
     if sys.platform != "linux":
-        return [], b""
+        return []
     try:
         with open(MOUNT_TABLE, "rb") as table:
-            text = table.read()
-        return parse_mountinfo(text), os.path.realpath(os.fsencode(path))
+            return parse_mountinfo(table.read())
     except OSError:
-        return [], b""
+        return []
+
+
+def _resolved(path: str | bytes) -> bytes:
+    return os.path.realpath(os.fsencode(path))
 
 
 class MountAlarm:
@@ -164,30 +183,6 @@ def choose_mode(asked: str, fs_type: str | None) -> tuple[str, str]:
         return "watchdog", f"inotify sees every write on {fs_type}" if asked == "auto" else ""
     where = f"inotify may miss writes on {fs_type}" if fs_type else "the filesystem type is unknown"
     return "polling", where
-
-
-def types_below(place: bytes) -> dict[bytes, str]:
-    """Filesystem types by path relative to a directory: its own, as the empty path, and of what is mounted below it.
-
-    What is mounted only when it is entered is not there before. Nothing is, where types cannot be told.
-
-    Args:
-        place: absolute path, free of symbolic links.
-    """
-    if sys.platform != "linux":
-        return {}
-    try:
-        with open(MOUNT_TABLE, "rb") as table:
-            mounts = parse_mountinfo(table.read())
-    except OSError:
-        return {}
-    own = find_mount(mounts, place)
-    if own is None:
-        return {}
-    visible = visible_below(mounts, own, place.rstrip(b"/") + b"/")
-    return {b"": own.fs_type} | {
-        path: mount.fs_type for path, mount in visible if mount.fs_type != "autofs"
-    }
 
 
 def visible_below(
