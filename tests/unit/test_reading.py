@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from jobcache_refresher.scan.tree import Fingerprint
 from jobcache_refresher.settings import Settings
 from tests.faults.faulty import FaultyTree, under
 from tests.harness import SteppedClock
-from tests.trees import Names, write_raw, write_run
+from tests.trees import Names, metadata, write_raw, write_run
 
 RUN: Names = ("p", "g", "n", "r")
 PATH = b"p/g/n/r"
@@ -295,6 +296,19 @@ def test_examine_of_a_file_that_changes_while_it_is_read_is_passing(
     found = read.look()
     assert isinstance(found, Trouble)
     assert found.passing
+
+
+def test_examine_of_a_live_run_reads_nothing_from_a_held_directory_that_was_moved_away(
+    read: Site,
+) -> None:
+    """Also before a listing shows it."""
+    read.look(live=True)
+    moved = read.root.parent / "moved"
+    read.directory.rename(moved)
+    read.directory.symlink_to(moved)
+    write_raw(moved, json.dumps(metadata(job_key="secret")).encode())
+    assert isinstance(read.look(live=True), DirectoryMissing)
+    assert len(read.descriptors) == 0
 
 
 def test_examine_of_a_live_run_goes_by_descriptors(read: Site) -> None:
